@@ -1,0 +1,163 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"syscall"
+	"time"
+)
+
+const (
+	// DefaultSocket is where an agent listens unless told otherwise.
+	DefaultSocket = "/run/legion-cron/control.sock"
+
+	dialTimeout = 2 * time.Second
+	askTimeout  = 10 * time.Second // a question, with its answer
+	doTimeout   = 60 * time.Second // a request that changes something
+	maxAnswer   = 64 << 20
+)
+
+// Client asks the agent that listens on a unix socket. It is safe for
+// concurrent use, and keeps no connection open between requests.
+type Client struct {
+	path string
+	http *http.Client
+}
+
+// NewClient returns a client of the agent at path. It does not connect yet.
+func NewClient(path string) *Client {
+	dialer := net.Dialer{Timeout: dialTimeout}
+	return &Client{
+		path: path,
+		http: &http.Client{Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return dialer.DialContext(ctx, "unix", path)
+			},
+		}},
+	}
+}
+
+// Status asks how things are.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	return ask[Status](ctx, c, "/v1/status")
+}
+
+// Members asks who is there.
+func (c *Client) Members(ctx context.Context) ([]Member, error) {
+	return ask[[]Member](ctx, c, "/v1/members")
+}
+
+// Jobs asks for all jobs the node knows.
+func (c *Client) Jobs(ctx context.Context) ([]Job, error) {
+	return ask[[]Job](ctx, c, "/v1/jobs")
+}
+
+// Runs asks for runs, newest first.
+func (c *Client) Runs(ctx context.Context, q RunsQuery) ([]Run, error) {
+	path := "/v1/runs"
+	if v := q.values().Encode(); v != "" {
+		path += "?" + v
+	}
+	return ask[[]Run](ctx, c, path)
+}
+
+// Lord asks who is the lord of a legion. That it is somebody else is an
+// answer, not an error; an unknown legion is an *Error with code 404.
+func (c *Client) Lord(ctx context.Context, legion string) (Lord, error) {
+	return ask[Lord](ctx, c, "/v1/lord/"+url.PathEscape(legion))
+}
+
+// Reload has the node read its configuration again.
+func (c *Client) Reload(ctx context.Context) (Reload, error) {
+	ctx, cancel := context.WithTimeout(ctx, doTimeout)
+	defer cancel()
+	return do[Reload](ctx, c, http.MethodPost, "/v1/node/reload")
+}
+
+func ask[T any](ctx context.Context, c *Client, path string) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	return do[T](ctx, c, http.MethodGet, path)
+}
+
+// do sends one request and decodes the answer: a T, or an *Error.
+func do[T any](ctx context.Context, c *Client, method, path string) (T, error) {
+	var zero T
+	req, err := http.NewRequestWithContext(ctx, method, "http://legion-cron"+path, nil)
+	if err != nil {
+		return zero, fmt.Errorf("ask %s: %w", path, err)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return zero, c.unreachable(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return zero, c.unreachable(err)
+	}
+	if len(body) > maxAnswer {
+		return zero, fmt.Errorf("ask %s: the answer is longer than %d bytes", path, maxAnswer)
+	}
+	if resp.StatusCode != http.StatusOK {
+		e := &Error{Code: resp.StatusCode}
+		if err := json.Unmarshal(body, e); err == nil && e.Message != "" {
+			return zero, e
+		}
+		if resp.StatusCode != http.StatusServiceUnavailable { // that one may still be the answer "not the lord"
+			return zero, &Error{Code: resp.StatusCode, Message: "the agent at " + c.path + " answers " + resp.Status}
+		}
+	}
+	var v T
+	if err := json.Unmarshal(body, &v); err != nil {
+		return zero, fmt.Errorf("decode the answer to %s: %w", path, err)
+	}
+	return v, nil
+}
+
+// unreachable says in one line why there was no answer.
+func (c *Client) unreachable(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return &Error{
+			Message: "no agent answers on " + c.path,
+			Hint:    "is legion-cron running? --socket PATH or LEGION_CRON_SOCKET says where",
+			cause:   ErrNoAgent,
+		}
+	case errors.Is(err, fs.ErrPermission):
+		return &Error{
+			Message: "may not open " + c.path,
+			Hint:    "be root, the agent's user, or a member of [control] group",
+			cause:   fs.ErrPermission,
+		}
+	case errors.Is(err, context.Canceled):
+		return context.Canceled
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		return &Error{
+			Message: "the agent on " + c.path + " does not answer in time",
+			Hint:    "is it stopped or its disk stuck? see journalctl -u legion-cron",
+			cause:   context.DeadlineExceeded,
+		}
+	}
+	return fmt.Errorf("ask the agent on %s: %w", c.path, cause(err))
+}
+
+// cause strips the layers of an error that only repeat the address.
+func cause(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		err = e.Err
+	}
+	if e, ok := errors.AsType[*net.OpError](err); ok {
+		err = e.Err
+	}
+	return err
+}

@@ -1,0 +1,44 @@
+// Package control is how people and programs talk to a node: the wire types
+// of /v1, one http.Handler that serves them, the unix socket it is served on,
+// and the client of that socket.
+//
+// # Authority
+//
+// None. A handler asks its Backend and writes down the answer; what may be
+// done, and by which node, is the backend's to say. The package knows no
+// protocol, no configuration and no clock but the one that bounds requests.
+//
+// # Routes
+//
+//	GET  /v1/status          Status
+//	GET  /v1/members         []Member
+//	GET  /v1/jobs            []Job
+//	GET  /v1/runs            []Run, newest first; ?job= &since= &outcome= &limit=
+//	GET  /v1/lord/{legion}   Lord: 200 on the lord, 503 elsewhere, 404 unknown legion
+//	POST /v1/node/reload     Reload
+//
+// Every answer is JSON. Keys are always present and never change: a moment
+// that is not known is null, a list without entries is [].
+//
+// # Failures
+//
+// Every failure is {"error": ..., "hint": ...} with the status code of what
+// went wrong: 400 for a bad query, 403 for a peer that may not ask, 404 for
+// something that does not exist, 405 for the wrong method, 409 for a refusal,
+// 422 for a configuration with errors, 500 for a fault of the node, 503 for a
+// node that cannot answer now. The client turns them back into an *Error, and
+// a socket on which nobody answers into one that wraps ErrNoAgent.
+//
+// # Who may ask
+//
+// The socket has mode 0660 and, if one is configured, a group. Between bind
+// and chmod its mode is the umask's, so the mode alone is not relied on: the
+// kernel's word about the peer (SO_PEERCRED) must name root, the agent's own
+// user, or a member of the group. Anybody else gets a 403 that says so.
+//
+// # Limits
+//
+// Connections, request bodies, headers, answers and the time each may take
+// are bounded by the constants in server.go and client.go. Not promised:
+// fairness between clients, or an order between their requests.
+package control

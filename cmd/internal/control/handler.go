@@ -1,0 +1,112 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Backend is the node behind the handler. Its methods are called concurrently,
+// must not block longer than their context, and return an *Error for anything
+// but a fault of the node itself. What they return is not changed afterwards.
+type Backend interface {
+	Watcher
+	Historian
+	Reloader
+}
+
+// Watcher tells how things are now.
+type Watcher interface {
+	Status(ctx context.Context) (Status, error)
+	// Lord fails with NotFound if this node knows no such legion.
+	Lord(ctx context.Context, legion string) (Lord, error)
+}
+
+// Historian tells what is to run and what has run.
+type Historian interface {
+	Jobs(ctx context.Context) ([]Job, error)
+	// Runs returns at most q.Limit runs, newest first.
+	Runs(ctx context.Context, q RunsQuery) ([]Run, error)
+}
+
+// Reloader reads the configuration again: all of it, or on any error nothing.
+type Reloader interface {
+	Reload(ctx context.Context) (Reload, error)
+}
+
+// Handler serves /v1 from b. It may be served on several listeners at once.
+func Handler(b Backend) http.Handler {
+	mux := http.NewServeMux()
+	get := func(path string, answer func(*http.Request) (any, error)) {
+		mux.Handle(path, only(http.MethodGet, answer))
+	}
+	post := func(path string, answer func(*http.Request) (any, error)) {
+		mux.Handle(path, only(http.MethodPost, answer))
+	}
+
+	get("/v1/status", func(r *http.Request) (any, error) { return b.Status(r.Context()) })
+	get("/v1/members", func(r *http.Request) (any, error) {
+		s, err := b.Status(r.Context())
+		return s.Cluster.Members, err
+	})
+	get("/v1/jobs", func(r *http.Request) (any, error) {
+		js, err := b.Jobs(r.Context())
+		return List[Job](js), err
+	})
+	get("/v1/runs", func(r *http.Request) (any, error) {
+		q, err := parseRunsQuery(r.URL.Query(), time.Now())
+		if err != nil {
+			return nil, err
+		}
+		runs, err := b.Runs(r.Context(), q)
+		return List[Run](runs), err
+	})
+	get("/v1/lord/{legion}", func(r *http.Request) (any, error) { return b.Lord(r.Context(), r.PathValue("legion")) })
+	post("/v1/node/reload", func(r *http.Request) (any, error) { return b.Reload(r.Context()) })
+
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		fail(w, NotFound("see GET /v1/status, members, jobs, runs, lord/LEGION", "no such resource %s", r.URL.Path))
+	})
+	return mux
+}
+
+// only answers one method, and all others with what is allowed.
+func only(method string, answer func(*http.Request) (any, error)) http.Handler {
+	allow := []string{method}
+	if method == http.MethodGet {
+		allow = append(allow, http.MethodHead)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != method && !(method == http.MethodGet && r.Method == http.MethodHead) {
+			w.Header().Set("Allow", strings.Join(allow, ", "))
+			fail(w, &Error{Code: http.StatusMethodNotAllowed, Message: r.Method + " is not for " + r.URL.Path, Hint: "use " + method})
+			return
+		}
+		v, err := answer(r)
+		if err != nil {
+			fail(w, asError(err))
+			return
+		}
+		code := http.StatusOK
+		if l, ok := v.(Lord); ok && !l.Here {
+			code = http.StatusServiceUnavailable // for load balancers
+		}
+		write(w, code, v)
+	})
+}
+
+func fail(w http.ResponseWriter, e *Error) { write(w, e.Code, e) }
+
+func write(w http.ResponseWriter, code int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil { // a float that is no number, say: the wire types hold none
+		code, body = http.StatusInternalServerError, []byte(`{"error":"encode answer","hint":""}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(code)
+	_, _ = w.Write(append(body, '\n')) // a reader who has gone is no failure of ours
+}
