@@ -61,13 +61,14 @@ func (c *Client) Jobs(ctx context.Context) ([]Job, error) {
 	return ask[[]Job](ctx, c, "/v1/jobs")
 }
 
+// Next asks when a job is due.
+func (c *Client) Next(ctx context.Context, q NextQuery) (Next, error) {
+	return ask[Next](ctx, c, withQuery("/v1/jobs/"+url.PathEscape(q.Job)+"/next", q.values()))
+}
+
 // Runs asks for runs, newest first.
 func (c *Client) Runs(ctx context.Context, q RunsQuery) ([]Run, error) {
-	path := "/v1/runs"
-	if v := q.values().Encode(); v != "" {
-		path += "?" + v
-	}
-	return ask[[]Run](ctx, c, path)
+	return ask[[]Run](ctx, c, withQuery("/v1/runs", q.values()))
 }
 
 // Lord asks who is the lord of a legion. That it is somebody else is an
@@ -81,6 +82,13 @@ func (c *Client) Reload(ctx context.Context) (Reload, error) {
 	ctx, cancel := context.WithTimeout(ctx, doTimeout)
 	defer cancel()
 	return do[Reload](ctx, c, http.MethodPost, "/v1/node/reload")
+}
+
+func withQuery(path string, v url.Values) string {
+	if len(v) == 0 {
+		return path
+	}
+	return path + "?" + v.Encode()
 }
 
 func ask[T any](ctx context.Context, c *Client, path string) (T, error) {

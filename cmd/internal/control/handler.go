@@ -13,6 +13,7 @@ import (
 // but a fault of the node itself. What they return is not changed afterwards.
 type Backend interface {
 	Watcher
+	Planner
 	Historian
 	Reloader
 }
@@ -24,9 +25,16 @@ type Watcher interface {
 	Lord(ctx context.Context, legion string) (Lord, error)
 }
 
-// Historian tells what is to run and what has run.
-type Historian interface {
+// Planner tells what is to run, and when.
+type Planner interface {
 	Jobs(ctx context.Context) ([]Job, error)
+	// Next returns the first q.N instants after q.From at which the job is
+	// due. It fails with NotFound if this node knows no such job.
+	Next(ctx context.Context, q NextQuery) (Next, error)
+}
+
+// Historian tells what has run.
+type Historian interface {
 	// Runs returns at most q.Limit runs, newest first.
 	Runs(ctx context.Context, q RunsQuery) ([]Run, error)
 }
@@ -54,6 +62,13 @@ func Handler(b Backend) http.Handler {
 	get("/v1/jobs", func(r *http.Request) (any, error) {
 		js, err := b.Jobs(r.Context())
 		return List[Job](js), err
+	})
+	get("/v1/jobs/{name}/next", func(r *http.Request) (any, error) {
+		q, err := parseNextQuery(r.PathValue("name"), r.URL.Query(), time.Now())
+		if err != nil {
+			return nil, err
+		}
+		return b.Next(r.Context(), q)
 	})
 	get("/v1/runs", func(r *http.Request) (any, error) {
 		q, err := parseRunsQuery(r.URL.Query(), time.Now())

@@ -13,6 +13,10 @@ const (
 	DefaultRuns = 100
 	// MaxRuns is how many it holds at most.
 	MaxRuns = 10_000
+	// DefaultNext is how many instants of a schedule an answer holds unless asked otherwise.
+	DefaultNext = 5
+	// MaxNext is how many it holds at most.
+	MaxNext = 1000
 )
 
 // RunsQuery says which runs are wanted. Zero fields do not restrict.
@@ -42,7 +46,7 @@ func (q RunsQuery) values() url.Values {
 }
 
 func parseRunsQuery(v url.Values, now time.Time) (RunsQuery, error) {
-	q := RunsQuery{Job: v.Get("job"), Limit: DefaultRuns}
+	q := RunsQuery{Job: v.Get("job")}
 	if text := v.Get("since"); text != "" {
 		since, err := ParseSince(text, now)
 		if err != nil {
@@ -57,14 +61,53 @@ func parseRunsQuery(v url.Values, now time.Time) (RunsQuery, error) {
 		}
 		q.Outcome = outcome
 	}
-	if text := v.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > MaxRuns {
-			return RunsQuery{}, BadRequest("a number from 1 to "+strconv.Itoa(MaxRuns), "bad limit %q", text)
-		}
-		q.Limit = n
+	var err error
+	q.Limit, err = parseCount(v, "limit", DefaultRuns, MaxRuns)
+	return q, err
+}
+
+// NextQuery says which instants of a job are wanted.
+type NextQuery struct {
+	Job  string
+	From time.Time // zero: now
+	N    int       // 1 to MaxNext; zero: DefaultNext
+}
+
+func (q NextQuery) values() url.Values {
+	v := url.Values{}
+	if !q.From.IsZero() {
+		v.Set("from", q.From.UTC().Format(time.RFC3339Nano))
 	}
-	return q, nil
+	if q.N != 0 {
+		v.Set("n", strconv.Itoa(q.N))
+	}
+	return v
+}
+
+func parseNextQuery(job string, v url.Values, now time.Time) (NextQuery, error) {
+	q := NextQuery{Job: job, From: now.UTC()}
+	if text := v.Get("from"); text != "" {
+		from, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			return NextQuery{}, BadRequest("RFC 3339 like 2026-03-01T02:00:00Z", "bad time %q", text)
+		}
+		q.From = from.UTC()
+	}
+	var err error
+	q.N, err = parseCount(v, "n", DefaultNext, MaxNext)
+	return q, err
+}
+
+func parseCount(v url.Values, key string, unset, most int) (int, error) {
+	text := v.Get(key)
+	if text == "" {
+		return unset, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > most {
+		return 0, BadRequest("a number from 1 to "+strconv.Itoa(most), "bad %s %q", key, text)
+	}
+	return n, nil
 }
 
 // ParseSince reads a moment as people write it: how long before now (90m, 2d)

@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// Time is a moment on the wire: RFC 3339 in UTC with milliseconds, or null
-// when it is zero (not known, never, not yet).
+// Time is a moment on the wire: RFC 3339 in UTC, to the millisecond, or
+// null when it is zero (not known, never, not yet).
 type Time struct{ time.Time }
 
 // At returns t as a Time.
 func At(t time.Time) Time { return Time{t} }
 
-const timeLayout = "2006-01-02T15:04:05.000Z07:00"
+const timeLayout = "2006-01-02T15:04:05.999Z07:00"
 
 // MarshalJSON implements json.Marshaler.
 func (t Time) MarshalJSON() ([]byte, error) {
@@ -166,4 +166,13 @@ type Lord struct {
 // Reload says what a reload changed, one line per change; no lines: nothing.
 type Reload struct {
 	Changes List[string] `json:"changes"`
+}
+
+// Next is when something is due: a schedule, or a job with several of them.
+type Next struct {
+	Spec        string       `json:"spec"` // several are joined by " | "
+	Timezone    string       `json:"timezone"`
+	Description string       `json:"description"`
+	Next        List[Time]   `json:"next"`
+	Notes       List[string] `json:"notes"` // jitter, DST, why it will not run
 }
