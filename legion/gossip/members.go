@@ -1,0 +1,209 @@
+package gossip
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// Limits of the table.
+const (
+	maxMembers    = 1024 // live nodes; further ones are ignored
+	maxRemembered = 1024 // addresses tried again while their node is missing
+)
+
+// table is this package's own copy of the membership. memberlist calls it with
+// its lock held (so nothing here may call memberlist), and its nodes change
+// under the reader (so nothing here keeps one).
+type table struct {
+	self Member
+
+	mu    sync.Mutex
+	live  map[string]Member // as memberlist says, without this node
+	told  map[string]Member // as Config.Member was told
+	left  map[string]bool   // names that said goodbye, until told
+	seen  map[string]string // name -> last address, of all ever met
+	dirty chan struct{}     // 1: live and told may differ
+}
+
+func newTable(self Member) *table {
+	return &table{
+		self: self, live: make(map[string]Member), told: make(map[string]Member),
+		left: make(map[string]bool), seen: make(map[string]string), dirty: make(chan struct{}, 1),
+	}
+}
+
+func memberOf(node *memberlist.Node) (Member, error) {
+	m, err := unpackMeta(node.Meta)
+	if err != nil {
+		return Member{}, err
+	}
+	ip, ok := netip.AddrFromSlice(node.Addr)
+	if !ok || !named(node.Name) {
+		return Member{}, fmt.Errorf("member %.*q: bad name or address", maxName, node.Name)
+	}
+	addr := netip.AddrPortFrom(ip.Unmap(), node.Port)
+	return Member{Name: node.Name, Addr: addr.String(), Instance: m.Instance, Incarnation: m.Incarnation}, nil
+}
+
+// NotifyAlive is part of memberlist.AliveDelegate: an error keeps the node out.
+func (t *table) NotifyAlive(node *memberlist.Node) error {
+	m, err := memberOf(node)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, known := t.live[m.Name]; !known && len(t.live) >= maxMembers {
+		return fmt.Errorf("more than %d members", maxMembers)
+	}
+	return nil
+}
+
+// NotifyJoin is part of memberlist.EventDelegate.
+func (t *table) NotifyJoin(node *memberlist.Node) { t.set(node) }
+
+// NotifyUpdate is part of memberlist.EventDelegate.
+func (t *table) NotifyUpdate(node *memberlist.Node) { t.set(node) }
+
+func (t *table) set(node *memberlist.Node) {
+	m, err := memberOf(node)
+	if err != nil || m.Name == t.self.Name {
+		return // NotifyAlive has refused it; or it is this node
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.live[m.Name] = m
+	if _, met := t.seen[m.Name]; !met && len(t.seen) >= maxRemembered {
+		for name := range t.seen { // any one that is not live makes room
+			if _, live := t.live[name]; !live {
+				delete(t.seen, name)
+				break
+			}
+		}
+	}
+	t.seen[m.Name] = m.Addr
+	t.touch()
+}
+
+// NotifyLeave is part of memberlist.EventDelegate.
+func (t *table) NotifyLeave(node *memberlist.Node) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.live, node.Name)
+	t.left[node.Name] = node.State == memberlist.StateLeft
+	t.touch()
+}
+
+func (t *table) touch() {
+	select {
+	case t.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// changes says what to tell, and takes it for told.
+func (t *table) changes() []Event {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var events []Event
+	for name, old := range t.told {
+		if now, live := t.live[name]; !live || now.Incarnation != old.Incarnation || now.Instance != old.Instance {
+			events = append(events, Event{Kind: Down, Member: old, Left: t.left[name]})
+			delete(t.told, name)
+		}
+	}
+	for name, now := range t.live {
+		old, told := t.told[name]
+		switch {
+		case !told:
+			events = append(events, Event{Kind: Up, Member: now})
+		case now != old:
+			events = append(events, Event{Kind: Update, Member: now})
+		}
+		t.told[name] = now
+	}
+	clear(t.left)
+	slices.SortStableFunc(events, func(a, b Event) int { // Down stays before Up
+		switch {
+		case a.Name < b.Name:
+			return -1
+		case a.Name > b.Name:
+			return 1
+		}
+		return 0
+	})
+	return events
+}
+
+func (t *table) get(name string) (Member, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	m, ok := t.live[name]
+	return m, ok
+}
+
+// others are the live members without this node, sorted by name.
+func (t *table) others() []Member {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := make([]Member, 0, len(t.live)+1)
+	for _, m := range t.live {
+		list = append(list, m)
+	}
+	sortMembers(list)
+	return list
+}
+
+func sortMembers(list []Member) {
+	slices.SortFunc(list, func(a, b Member) int {
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1 // names are unique
+	})
+}
+
+// size counts the live members, this node included.
+func (t *table) size() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.live) + 1
+}
+
+// missing are the remembered addresses of nodes that are not live.
+func (t *table) missing() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var addrs []string
+	for name, addr := range t.seen {
+		if _, live := t.live[name]; !live {
+			addrs = append(addrs, addr)
+		}
+	}
+	return addrs
+}
+
+// liveAt says whether a live member, or this node, has the address.
+func (t *table) liveAt(addr string) bool {
+	if addr == t.self.Addr {
+		return true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, m := range t.live {
+		if m.Addr == addr {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *table) forget(name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.seen, name)
+}

@@ -1,0 +1,314 @@
+package gossip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+	"go.uber.org/zap"
+)
+
+const (
+	defaultRejoin = 10 * time.Second
+	// defaultPort stands in for a join entry's missing port when this node's
+	// own is chosen by the kernel.
+	defaultPort = 7946
+	// startWait bounds how long Start waits for the first peers.
+	startWait = 2 * time.Second
+	// secondLook is when a round is repeated for peers that were reached but
+	// are still not members: each side first has to learn that the other
+	// thinks it dead, and refute that.
+	secondLook = time.Second
+	// ghostTime is how long after a sign of a dead namesake every peer is
+	// joined again, so that they learn of us once they have buried it.
+	ghostTime = time.Minute
+	// reclaim is how long a failed node keeps its name from another address.
+	reclaim = 5 * time.Second
+
+	resolveTime  = 2 * time.Second
+	maxResolved  = 64 // addresses taken from one DNS answer
+	joinParallel = 8  // connections at a time in one round
+	whoTries     = 3
+	contestEvery = 2 * time.Second // per rival, once running
+)
+
+// peer is one entry of Config.Join.
+type peer struct {
+	host string // a DNS name, or empty
+	ip   netip.Addr
+	port uint16
+}
+
+func parseJoin(entries []string, ownPort uint16) ([]peer, error) {
+	if ownPort == 0 {
+		ownPort = defaultPort
+	}
+	var peers []peer
+	for _, entry := range entries {
+		p, err := parsePeer(entry, ownPort)
+		if err != nil {
+			return nil, fmt.Errorf("join %q: %w", entry, err)
+		}
+		peers = append(peers, p)
+	}
+	return peers, nil
+}
+
+func parsePeer(entry string, port uint16) (peer, error) {
+	if entry == "mdns" {
+		return peer{}, errors.New("not supported yet, name the peers")
+	}
+	host := entry
+	if ip, err := netip.ParseAddr(entry); err == nil { // an IPv6 address without a port has colons
+		return peer{ip: ip.Unmap(), port: port}, nil
+	}
+	if strings.Contains(entry, ":") {
+		h, text, err := net.SplitHostPort(entry)
+		if err != nil {
+			return peer{}, errors.New("want host:port")
+		}
+		number, err := strconv.ParseUint(text, 10, 16)
+		if err != nil || number == 0 {
+			return peer{}, fmt.Errorf("bad port %q", text)
+		}
+		host, port = h, uint16(number)
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return peer{ip: ip.Unmap(), port: port}, nil
+	}
+	if !isHostname(host) {
+		return peer{}, fmt.Errorf("bad host name %q", host)
+	}
+	return peer{host: host, port: port}, nil
+}
+
+func isHostname(s string) bool {
+	s = strings.TrimSuffix(s, ".")
+	if s == "" || len(s) > 253 {
+		return false
+	}
+	numeric := true
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		numeric = true
+		for _, c := range []byte(label) {
+			switch {
+			case c >= '0' && c <= '9':
+			case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '-', c == '_':
+				numeric = false
+			default:
+				return false
+			}
+		}
+	}
+	return !numeric // 1.2.3 and 300.1.1.1 are mistyped addresses
+}
+
+// resolve gives the addresses of a peer as they are now.
+func (p peer) resolve(ctx context.Context) ([]string, error) {
+	if p.ip.IsValid() {
+		return []string{netip.AddrPortFrom(p.ip, p.port).String()}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveTime)
+	defer cancel()
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", p.host)
+	if err != nil {
+		return nil, err // says "lookup HOST: cause"
+	}
+	var addrs []string
+	for _, ip := range ips[:min(len(ips), maxResolved)] {
+		addrs = append(addrs, netip.AddrPortFrom(ip.Unmap(), p.port).String())
+	}
+	return addrs, nil
+}
+
+// runRejoin looks for missing peers for ever. It closes first after one round.
+func (n *Node) runRejoin(ctx context.Context, first chan<- struct{}) {
+	for {
+		next := time.Now().Add(n.rejoinPause())
+		again := n.joinMissing(ctx)
+		if first != nil {
+			close(first)
+			first = nil
+		}
+		if again && wait(ctx, secondLook) {
+			n.joinMissing(ctx)
+		}
+		if !wait(ctx, time.Until(next)) {
+			return
+		}
+	}
+}
+
+// rejoinPause is RejoinInterval, less up to 30 % so that nodes started together
+// do not knock together.
+func (n *Node) rejoinPause() time.Duration {
+	pause := n.cfg.RejoinInterval
+	return pause - rand.N(pause*3/10+1)
+}
+
+// wait is false if ctx ended first.
+func wait(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(max(d, 0))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// joinMissing tries every address, configured or remembered, where no member
+// is. It says whether one was reached that is still no member.
+func (n *Node) joinMissing(ctx context.Context) (again bool) {
+	addrs := n.table.missing()
+	for _, p := range n.peers {
+		found, err := p.resolve(ctx)
+		if err != nil {
+			n.log.Debug("peer not resolved", zap.Error(err))
+		}
+		addrs = append(addrs, found...)
+	}
+	if n.haunted() {
+		for _, m := range n.table.others() {
+			addrs = append(addrs, m.Addr)
+		}
+	} else {
+		addrs = slices.DeleteFunc(addrs, n.table.liveAt)
+	}
+	slices.Sort(addrs)
+	addrs = slices.Compact(addrs)
+	addrs = slices.DeleteFunc(addrs, func(a string) bool { return a == n.table.self.Addr })
+
+	var (
+		wg      sync.WaitGroup
+		reached sync.Map
+		slots   = make(chan struct{}, joinParallel)
+	)
+	for _, addr := range addrs {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			if ctx.Err() != nil {
+				return
+			}
+			if _, err := n.list.Join([]string{addr}); err != nil {
+				n.log.Debug("peer not joined", zap.String("addr", addr), zap.Error(err))
+				return
+			}
+			reached.Store(addr, true)
+		})
+	}
+	wg.Wait()
+	reached.Range(func(addr, _ any) bool {
+		again = !n.table.liveAt(addr.(string))
+		return !again
+	})
+	return again
+}
+
+func (n *Node) haunted() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return time.Since(n.ghost) < ghostTime
+}
+
+// contest asks whoever holds our name at addr for its age. It returns true if
+// that one is older: then we are the one to go.
+func (n *Node) contest(ctx context.Context, addr string) bool {
+	n.mu.Lock()
+	n.ghost = time.Now()
+	n.mu.Unlock()
+	heard := make(chan iam, 1)
+	question := who{Nonce: nonce(), Reply: n.table.self.Addr}
+	n.mu.Lock()
+	n.asked[question.Nonce] = heard
+	n.mu.Unlock()
+	defer func() {
+		n.mu.Lock()
+		delete(n.asked, question.Nonce)
+		n.mu.Unlock()
+	}()
+	age := time.Since(n.born)
+	for range whoTries {
+		n.sendAddr(addr, kindWho, question)
+		timer := time.NewTimer(n.whoTime)
+		select {
+		case other := <-heard:
+			timer.Stop()
+			return other.Name == n.cfg.Name && other.Incarnation != n.cfg.Incarnation &&
+				elder(other, age, n.cfg.Incarnation)
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return false
+		}
+	}
+	return false
+}
+
+// elder says whether other goes before a node of this age. Those started
+// within ageSlack of each other could each think itself the younger, or the
+// elder; they go by their incarnations.
+func elder(other iam, age time.Duration, incarnation string) bool {
+	const ageSlack = time.Second
+	if d := other.Age - age; d > ageSlack || d < -ageSlack {
+		return d > 0
+	}
+	return other.Incarnation < incarnation
+}
+
+func (n *Node) answerWho(w who) {
+	n.sendAddr(w.Reply, kindIam, iam{
+		Nonce: w.Nonce, Name: n.cfg.Name, Incarnation: n.cfg.Incarnation, Age: time.Since(n.born),
+	})
+}
+
+// sendAddr sends a packet to whoever is at an address, member or not.
+func (n *Node) sendAddr(addr string, k kind, v any) {
+	msg, err := pack(k, v)
+	if err == nil {
+		err = n.list.SendToAddress(memberlist.Address{Addr: addr}, msg)
+	}
+	if err != nil {
+		n.log.Debug("namesake not reached", zap.String("addr", addr), zap.Error(err))
+	}
+}
+
+func (n *Node) heardIam(i iam) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if heard, ok := n.asked[i.Nonce]; ok {
+		delete(n.asked, i.Nonce)
+		heard <- i // has room for the one
+	}
+}
+
+// runContest settles what becomes known of namesakes after the start.
+func (n *Node) runContest(ctx context.Context) {
+	for {
+		select {
+		case addr := <-n.rivals:
+			if n.contest(ctx, addr) && n.cfg.Conflict != nil {
+				n.cfg.Conflict(addr)
+			}
+		case <-ctx.Done():
+			return
+		}
+		if !wait(ctx, contestEvery) {
+			return
+		}
+	}
+}

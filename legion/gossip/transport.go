@@ -1,0 +1,336 @@
+package gossip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+	"golang.org/x/sys/unix"
+)
+
+// Limits of the transport.
+const (
+	bindTries      = 10       // with port 0, TCP and UDP must find one port
+	maxStreams     = 128      // inbound connections at a time; the rest are closed
+	maxStreamBytes = 20 << 20 // read from one inbound connection
+	maxDatagram    = 64 << 10
+	udpBuffer      = 2 << 20              // of the kernel; it gives what it may
+	acceptPause    = 5 * time.Millisecond // after a failed accept or read
+)
+
+// transport is memberlist's network. Compared with memberlist's own it copies
+// each packet into a buffer of its size (instead of 64 KiB per packet), never
+// blocks in sending a packet, puts a deadline on every connection, bounds the
+// inbound ones, and ends all of its connections when it is shut down.
+type transport struct {
+	tcp       *net.TCPListener
+	udp       *net.UDPConn
+	raw       syscall.RawConn // of udp
+	v6        bool            // udp is an IPv6 socket
+	advertise netip.AddrPort
+	dialing   time.Duration // longest wait for a connection
+
+	packets chan *memberlist.Packet
+	streams chan net.Conn
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu      sync.Mutex
+	open    map[*stream]struct{}
+	inbound int
+
+	packetsIn, packetsOut, bytesIn, bytesOut, dropped atomic.Uint64
+}
+
+var _ memberlist.NodeAwareTransport = (*transport)(nil)
+
+// listen binds TCP and UDP to one port. It starts nothing.
+func listen(bind netip.AddrPort, dialing time.Duration) (*transport, error) {
+	tries := 1
+	if bind.Port() == 0 {
+		tries = bindTries
+	}
+	var err error
+	for range tries {
+		var t *transport
+		if t, err = listenOnce(bind, dialing); err == nil {
+			return t, nil
+		}
+		if !errors.Is(err, unix.EADDRINUSE) {
+			break
+		}
+	}
+	return nil, err
+}
+
+func listenOnce(bind netip.AddrPort, dialing time.Duration) (*transport, error) {
+	tcp, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(bind))
+	if err != nil {
+		return nil, err // says "listen tcp ADDR: cause"
+	}
+	port := tcp.Addr().(*net.TCPAddr).AddrPort().Port()
+	udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(bind.Addr(), port)))
+	if err != nil {
+		tcp.Close()
+		return nil, err
+	}
+	raw, err := udp.SyscallConn()
+	if err != nil {
+		tcp.Close()
+		udp.Close()
+		return nil, fmt.Errorf("open UDP socket: %w", err)
+	}
+	// Bursts survive in a larger buffer; a smaller one is no failure.
+	_ = udp.SetReadBuffer(udpBuffer)
+	_ = udp.SetWriteBuffer(udpBuffer)
+	t := &transport{
+		tcp: tcp, udp: udp, raw: raw, dialing: dialing,
+		packets: make(chan *memberlist.Packet),
+		streams: make(chan net.Conn),
+		open:    make(map[*stream]struct{}),
+	}
+	t.v6, err = isV6(raw)
+	if err != nil {
+		tcp.Close()
+		udp.Close()
+		return nil, fmt.Errorf("read UDP socket: %w", err)
+	}
+	t.ctx, t.cancel = context.WithCancel(context.Background())
+	return t, nil
+}
+
+func isV6(raw syscall.RawConn) (v6 bool, err error) {
+	cerr := raw.Control(func(fd uintptr) {
+		var sa unix.Sockaddr
+		if sa, err = unix.Getsockname(int(fd)); err == nil {
+			_, v6 = sa.(*unix.SockaddrInet6)
+		}
+	})
+	return v6, errors.Join(cerr, err)
+}
+
+// bound is the address the listeners have.
+func (t *transport) bound() netip.AddrPort {
+	return unmap(t.tcp.Addr().(*net.TCPAddr).AddrPort())
+}
+
+func unmap(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
+
+// start begins to receive. advertise is what other nodes will be told.
+func (t *transport) start(advertise netip.AddrPort) {
+	t.advertise = advertise
+	t.wg.Go(t.acceptStreams)
+	t.wg.Go(t.readPackets)
+}
+
+// FinalAdvertiseAddr is part of memberlist.Transport.
+func (t *transport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
+	return t.advertise.Addr().AsSlice(), int(t.advertise.Port()), nil
+}
+
+// PacketCh is part of memberlist.Transport.
+func (t *transport) PacketCh() <-chan *memberlist.Packet { return t.packets }
+
+// StreamCh is part of memberlist.Transport.
+func (t *transport) StreamCh() <-chan net.Conn { return t.streams }
+
+// WriteTo is part of memberlist.Transport.
+func (t *transport) WriteTo(b []byte, addr string) (time.Time, error) {
+	return t.WriteToAddress(b, memberlist.Address{Addr: addr})
+}
+
+// WriteToAddress sends one packet and never waits: packets for a neighbour
+// that does not answer ARP fill the socket's buffer, and would then hold up
+// those for everybody else. What finds the buffer full is lost, as packets are.
+func (t *transport) WriteToAddress(b []byte, to memberlist.Address) (time.Time, error) {
+	addr, err := netip.ParseAddrPort(to.Addr)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("send packet: %w", err)
+	}
+	var sent error
+	err = t.raw.Write(func(fd uintptr) bool {
+		sent = unix.Sendto(int(fd), b, unix.MSG_DONTWAIT, t.sockaddr(addr))
+		return true
+	})
+	now := time.Now()
+	switch {
+	case err != nil:
+		return now, err
+	case errors.Is(sent, unix.EAGAIN), errors.Is(sent, unix.ENOBUFS):
+		t.dropped.Add(1)
+		return now, nil
+	case sent != nil:
+		// In this form memberlist's prober knows it for a failure to reach.
+		return now, &net.OpError{Op: "write", Net: "udp", Addr: net.UDPAddrFromAddrPort(addr), Err: sent}
+	}
+	t.packetsOut.Add(1)
+	t.bytesOut.Add(uint64(len(b)))
+	return now, nil
+}
+
+func (t *transport) sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if t.v6 {
+		return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+	}
+	if !a.Addr().Unmap().Is4() {
+		return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()} // the kernel says EAFNOSUPPORT
+	}
+	return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().Unmap().As4()}
+}
+
+// DialTimeout is part of memberlist.Transport.
+func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
+	return t.DialAddressTimeout(memberlist.Address{Addr: addr}, timeout)
+}
+
+// DialAddressTimeout connects. The whole exchange has timeout to end, because
+// memberlist sets no deadline when it sends a user message.
+func (t *transport) DialAddressTimeout(to memberlist.Address, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(t.ctx, min(timeout, t.dialing))
+	defer cancel()
+	var dialer net.Dialer
+	c, err := dialer.DialContext(ctx, "tcp", to.Addr)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return t.track(c, false)
+}
+
+// track makes Shutdown close the connection.
+func (t *transport) track(c net.Conn, inbound bool) (*stream, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ctx.Err() != nil || inbound && t.inbound >= maxStreams {
+		c.Close()
+		return nil, fmt.Errorf("connect %s: %w", c.RemoteAddr(), ErrFull)
+	}
+	s := &stream{Conn: c, t: t, inbound: inbound, left: maxStreamBytes}
+	t.open[s] = struct{}{}
+	if inbound {
+		t.inbound++
+	}
+	return s, nil
+}
+
+// stream is one connection.
+type stream struct {
+	net.Conn
+	t       *transport
+	inbound bool
+	left    int // bytes that may still be read; touched by the reader alone
+}
+
+func (s *stream) Read(b []byte) (int, error) {
+	if s.left <= 0 {
+		return 0, fmt.Errorf("read stream: %w", io.ErrShortBuffer)
+	}
+	n, err := s.Conn.Read(b[:min(len(b), s.left)])
+	s.left -= n
+	return n, err
+}
+
+func (s *stream) Close() error {
+	s.t.mu.Lock()
+	if _, open := s.t.open[s]; open {
+		delete(s.t.open, s)
+		if s.inbound {
+			s.t.inbound--
+		}
+	}
+	s.t.mu.Unlock()
+	return s.Conn.Close()
+}
+
+func (t *transport) acceptStreams() {
+	for {
+		c, err := t.tcp.Accept()
+		if err != nil {
+			if !t.pause() {
+				return
+			}
+			continue // out of descriptors, or the peer is gone already
+		}
+		s, err := t.track(c, true)
+		if err != nil {
+			t.dropped.Add(1)
+			continue
+		}
+		select {
+		case t.streams <- s:
+		case <-t.ctx.Done():
+			s.Close()
+			return
+		}
+	}
+}
+
+func (t *transport) readPackets() {
+	buf := make([]byte, maxDatagram)
+	for {
+		n, from, err := t.udp.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			if !t.pause() {
+				return
+			}
+			continue
+		}
+		if n == 0 {
+			continue
+		}
+		t.packetsIn.Add(1)
+		t.bytesIn.Add(uint64(n))
+		p := &memberlist.Packet{
+			Buf:       append([]byte(nil), buf[:n]...),
+			From:      net.UDPAddrFromAddrPort(from),
+			Timestamp: time.Now(),
+		}
+		select {
+		case t.packets <- p:
+		case <-t.ctx.Done():
+			return
+		}
+	}
+}
+
+// pause keeps a failing accept or read from spinning; false means shut down.
+func (t *transport) pause() bool {
+	timer := time.NewTimer(acceptPause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-t.ctx.Done():
+		return false
+	}
+}
+
+// Shutdown is part of memberlist.Transport. It closes everything and waits for
+// the receivers.
+func (t *transport) Shutdown() error {
+	t.cancel()
+	t.tcp.Close()
+	t.udp.Close()
+	t.mu.Lock()
+	for s := range t.open {
+		s.Conn.Close()
+	}
+	t.mu.Unlock()
+	t.wg.Wait()
+	return nil
+}
