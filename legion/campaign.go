@@ -1,0 +1,330 @@
+package legion
+
+import (
+	"hash/fnv"
+	"maps"
+	"slices"
+	"time"
+)
+
+// phase of a campaign.
+type phase uint8
+
+const (
+	waiting phase = iota // for its turn, or resting after a failure
+	probing              // "would you?"
+	asking               // for votes in a new term
+)
+
+// maxCampaigns is how many thrones a node fights for at a time. One by one,
+// each win counts against the node before the next is fought for: so legions
+// that were orphaned together spread.
+const maxCampaigns = 1
+
+// A campaign is a candidate's attempt on one throne.
+type campaign struct {
+	legion  string
+	phase   phase
+	wake    Stamp // when to act, if nothing comes before
+	until   Stamp // when the phase is given up
+	term    uint64
+	highest uint64 // term heard of
+	sent    map[uint64]sentTo
+	would   map[string]bool
+	refused map[string]Refusal
+	again   time.Duration // until the soonest voter that refused may be asked again
+	grants  map[string]Stamp
+	states  []VoterState
+}
+
+type sentTo struct {
+	voter string
+	at    Stamp
+}
+
+// rank returns this node's own rank in a legion.
+func (c *Core) rank(legion string) (Rank, bool) {
+	l, ok := c.cfg.Legions[legion]
+	if !ok || !c.candidate(legion) {
+		return Rank{}, false
+	}
+	r := Rank{Effective: l.Valor + l.Weight, Tie: tie(c.cfg.Instance, legion)}
+	if l.Spread {
+		for name, o := range c.lordships {
+			if name != legion && !o.leaving {
+				r.Effective--
+			}
+		}
+	}
+	return r, true
+}
+
+// vacancy reports whether, as far as this node can tell, the throne is vacant.
+func (c *Core) vacancy(t *throne) bool {
+	if c.voter() {
+		return !c.occupied(t)
+	}
+	if t.hinted {
+		return true
+	}
+	for _, p := range c.peers {
+		if c.living(p) && slices.ContainsFunc(p.state.Reigns, func(r Reigning) bool { return r.Legion == t.Legion }) {
+			return false
+		}
+	}
+	return true
+}
+
+// gathered reports whether a first election may be held: all voters are here,
+// or one lease has passed since a quorum of them was. It keeps the first node
+// to start from winning everything.
+func (c *Core) gathered() bool {
+	here := 0
+	for _, v := range c.electorate.Voters {
+		if p := c.peers[v.Name]; v.Name == c.cfg.Name || p != nil && c.living(p) {
+			here++
+		}
+	}
+	if here >= c.electorate.Quorum && !c.quorumSeen {
+		c.quorumSeen, c.quorumSeenAt = true, c.now.Stamp()
+	}
+	return here == len(c.electorate.Voters) || c.quorumSeen && c.now.held(c.quorumSeenAt) >= c.lease()
+}
+
+// rest keeps the node from campaigning for a legion for d.
+func (c *Core) rest(legion string, d time.Duration) {
+	c.campaigns[legion] = &campaign{legion: legion, wake: c.in(d)}
+}
+
+// stand begins, carries on and gives up campaigns.
+func (c *Core) stand() {
+	if c.electorate == nil || c.stopping {
+		return
+	}
+	if !c.look && !c.due(c.nextStand) {
+		return
+	}
+	c.look = false
+	active := 0
+	for _, k := range c.campaigns {
+		if k.phase != waiting {
+			active++
+		}
+	}
+	for _, legion := range c.hashOrder() {
+		k := c.campaigns[legion]
+		t := c.throne(legion)
+		if t == nil {
+			continue
+		}
+		if !c.candidate(legion) || c.lordships[legion] != nil {
+			if k != nil && k.phase != waiting {
+				c.withdraw(k)
+				active--
+			}
+			delete(c.campaigns, legion)
+			continue
+		}
+		if k == nil || k.phase == waiting {
+			if !c.vacancy(t) {
+				if k != nil && c.due(k.wake) {
+					delete(c.campaigns, legion)
+				}
+				continue
+			}
+			if k == nil {
+				k = &campaign{legion: legion, wake: c.turn(t)}
+				c.campaigns[legion] = k
+			}
+		}
+		if !c.due(k.wake) {
+			continue
+		}
+		switch k.phase {
+		case waiting:
+			if t.Term == 0 && !c.gathered() {
+				k.wake = c.in(c.beatEvery() / 4)
+			} else if active < maxCampaigns {
+				active++
+				c.probe(k)
+			}
+		case probing:
+			c.fail(k, "no quorum answers")
+			active--
+		case asking:
+			if c.due(k.until) {
+				c.fail(k, "no quorum of votes")
+				active--
+			} else {
+				c.ask(k)
+			}
+		}
+	}
+	c.nextStand = c.in(c.lease())
+	for _, k := range c.campaigns {
+		w := k.wake
+		if c.due(w) { // waiting for another campaign to end
+			w = c.in(c.beatEvery() / 4)
+		}
+		if c.nextStand.Boot > w.Boot {
+			c.nextStand = w
+		}
+	}
+}
+
+// turn returns when this node may campaign: at once if it thinks itself best,
+// half a beat later for each candidate that it thinks better.
+func (c *Core) turn(t *throne) Stamp {
+	own, _ := c.rank(t.Legion)
+	k := c.better(t, own, c.cfg.Name)
+	return t.vacant.add(time.Duration(k) * c.beatEvery() / 2)
+}
+
+// hashOrder lists this node's legions in an order that every node agrees on
+// and that differs from the order of their names.
+func (c *Core) hashOrder() []string {
+	if len(c.ordered) != len(c.cfg.Legions) || c.orderStale {
+		c.ordered = slices.SortedFunc(maps.Keys(c.cfg.Legions), func(a, b string) int {
+			x, y := hashName(a), hashName(b)
+			switch {
+			case x < y:
+				return -1
+			case x > y:
+				return 1
+			}
+			return compareNames(a, b)
+		})
+		c.orderStale = false
+	}
+	return c.ordered
+}
+
+func hashName(s string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(s))
+	return h.Sum64()
+}
+
+// probe asks every voter whether it would vote for this node, before a term
+// is raised: a node that comes back must not disturb a reign.
+func (c *Core) probe(k *campaign) {
+	*k = campaign{legion: k.legion, phase: probing, wake: c.in(c.beatEvery()),
+		sent: map[uint64]sentTo{}, would: map[string]bool{}, refused: map[string]Refusal{}}
+	r, _ := c.rank(k.legion)
+	for _, v := range c.electorate.Voters {
+		k.sent[c.send(v.Name, Probe{Legion: k.legion, Rank: r}, sendOpts{})] = sentTo{v.Name, c.now.Stamp()}
+	}
+}
+
+func (c *Core) onProbeAck(h Header, b ProbeAck) {
+	k := c.campaigns[b.Legion]
+	if k == nil || k.phase != probing || k.sent[h.Echo].voter != h.From || !c.isVoter(h) {
+		return
+	}
+	k.highest = max(k.highest, b.Term)
+	if !b.Would {
+		c.refused(k, h.From, b.Why, b.Again)
+		return
+	}
+	k.would[h.From] = true
+	if len(k.would) >= c.quorum(k.legion) {
+		k.phase = asking
+		k.term = max(k.highest, c.thrones[k.legion].Term, c.electorate.Base) + 1
+		k.until = c.in(max(2*c.beatEvery(), c.lease()/2))
+		k.sent, k.grants = map[uint64]sentTo{}, map[string]Stamp{}
+		clear(k.refused)
+		c.note(Note{Event: "campaign", Legion: k.legion, Term: k.term, Text: "asking for votes"})
+		c.ask(k)
+	}
+}
+
+// ask sends a request to every voter that has not answered. Each is numbered,
+// and an answer counts from when the very request it answers was sent.
+func (c *Core) ask(k *campaign) {
+	k.wake = c.in(c.beatEvery() / 2)
+	r, _ := c.rank(k.legion)
+	for _, v := range c.electorate.Voters {
+		if _, ok := k.grants[v.Name]; ok || k.refused[v.Name] != NotRefused {
+			continue
+		}
+		k.sent[c.send(v.Name, Ask{Legion: k.legion, Term: k.term, Rank: r}, sendOpts{})] = sentTo{v.Name, c.now.Stamp()}
+	}
+}
+
+func (c *Core) onVote(h Header, b Vote) {
+	if l := c.lordships[b.Legion]; l != nil && b.Granted && l.term == b.Term && c.isVoter(h) {
+		c.linkTo(h).hear(h) // late, but its number may be echoed
+		return
+	}
+	k := c.campaigns[b.Legion]
+	if k == nil || k.phase != asking || k.term != b.Term || !c.isVoter(h) {
+		return
+	}
+	s, ok := k.sent[h.Echo]
+	if !ok || s.voter != h.From {
+		return
+	}
+	if !b.Granted {
+		k.highest = max(k.highest, b.Promise)
+		c.refused(k, h.From, b.Why, b.Again)
+		return
+	}
+	c.linkTo(h).hear(h)
+	k.grants[h.From] = s.at
+	k.states = append(slices.DeleteFunc(k.states, func(v VoterState) bool { return v.Voter == h.From }),
+		VoterState{Voter: h.From, Same: b.Same, State: b.State})
+	if len(k.grants) < c.quorum(k.legion) {
+		return
+	}
+	l := &lordship{legion: k.legion, grants: k.grants}
+	if _, ok := c.trust(c.now, l); ok {
+		c.reign(k)
+	}
+}
+
+// linkTo returns the link to the voter that sent h.
+func (c *Core) linkTo(h Header) *link {
+	k := c.links[h.From]
+	if k == nil {
+		k = &link{sent: map[uint64]sentBeat{}}
+		c.links[h.From] = k
+	}
+	return k
+}
+
+// refused counts a refusal and gives the campaign up if it cannot be won.
+func (c *Core) refused(k *campaign, voter string, why Refusal, again time.Duration) {
+	k.refused[voter] = why
+	if again > 0 && (k.again == 0 || again < k.again) {
+		k.again = again
+	}
+	if why == Occupied && !c.voter() {
+		c.thrones[k.legion].hinted = false
+	}
+	if len(c.electorate.Voters)-len(k.refused) < c.quorum(k.legion) {
+		c.fail(k, why.String())
+	}
+}
+
+// fail ends a campaign: what it got is given back at once, and it rests for 1
+// to 3 beats, or until the soonest voter may be asked again.
+func (c *Core) fail(k *campaign, why string) {
+	if k.phase == asking {
+		c.note(Note{Event: "campaign", Legion: k.legion, Term: k.term, Text: "failed: " + why})
+	}
+	c.withdraw(k)
+	rest := c.jitter(c.beatEvery(), 3*c.beatEvery())
+	if k.phase == probing && k.again > 0 {
+		rest = k.again + c.jitter(0, c.beatEvery()/4)
+	}
+	c.rest(k.legion, rest)
+	c.look = true
+}
+
+// withdraw gives back what a campaign got, from every voter: a vote may still
+// be on its way. The campaign is forgotten by then, so it cannot be counted.
+func (c *Core) withdraw(k *campaign) {
+	if k.phase == asking {
+		c.release(k.legion, k.term)
+	}
+}

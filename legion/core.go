@@ -1,0 +1,499 @@
+package legion
+
+import (
+	"cmp"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// A Config is what a node is and wants. It does not change while the node
+// lives, but for Legions (see [Configure]).
+type Config struct {
+	Name        string
+	Instance    ID
+	Incarnation ID
+	Software    string
+	// Vote says that the node is willing to be a voter; Size how many voters a
+	// new electorate is to have (1: the node founds one by itself).
+	Vote bool
+	Size int
+	// Beat and Lease are written into an electorate that this node founds.
+	Beat, Lease time.Duration
+	Legions     map[string]Legion
+}
+
+// A Legion is a node's own part in a legion.
+type Legion struct {
+	Valor  int // 0: arbiter, never lord
+	Weight int // what the checks add
+	Unfit  string
+	// Quorum is how many voters must agree; less than a majority counts as a
+	// majority.
+	Quorum int
+	Spread bool
+	Jobs   []byte // hash of the job set, announced to find drift
+	Scroll []byte
+}
+
+// fit reports whether the node may be lord, by its own account.
+func (l Legion) fit() bool { return l.Valor > 0 && l.Unfit == "" && l.Valor+l.Weight > 0 }
+
+// A State is what a node had on disk when it started.
+type State struct {
+	Electorate *Electorate
+	Founding   FoundingState
+	Grants     []Grant
+}
+
+// Limits, all of them far above what a cluster of hundreds of nodes needs.
+const (
+	maxPeers     = 2048 // announcements kept
+	maxDead      = 4096 // death certificates remembered
+	maxProposals = 1024 // writes under way
+	answersKept  = 64   // answers to one peer whose time of sending is remembered
+	beatsKept    = 64   // beats to one voter that may still be acknowledged
+)
+
+// A Core is one node's part in the protocol. It is not safe for concurrent
+// use: one loop owns it.
+type Core struct {
+	cfg   Config
+	rng   *rand.Rand
+	start Stamp
+	now   Now // of the Step under way
+
+	electorate *Electorate
+	founding   founding
+
+	seq     uint64 // of messages
+	persist uint64 // of Persist actions asked for
+	durable uint64 // of Persist actions done
+	// unsynced are the moments at which the outstanding Persists were asked for.
+	unsynced []pendingWrite
+	trouble  string // why the disk takes no writes
+
+	peers   map[string]*peer // by name, without this node
+	own     NodeState
+	changed bool // own must be announced
+	dead    map[ID]bool
+
+	thrones map[string]*throne // as a voter, and as an onlooker
+	holders map[ID]*holder     // as a voter: those who beat to this node
+
+	campaigns  map[string]*campaign
+	lordships  map[string]*lordship
+	links      map[string]*link // as a lord: to each voter
+	setVersion uint64
+	nextBeat   Stamp
+	releases   []*farewell
+	proposals  []*proposal
+
+	quorumSeen   bool
+	quorumSeenAt Stamp
+	stopping     bool
+	death        *farewell
+	stopped      bool
+
+	look       bool  // something changed that candidates care about
+	nextStand  Stamp // when candidates look at the thrones without that
+	ordered    []string
+	orderStale bool
+	expired    []*throne // scratch
+
+	out []Action
+}
+
+type pendingWrite struct {
+	seq uint64
+	at  Stamp
+}
+
+// A peer is what is known of another node.
+type peer struct {
+	state NodeState
+	known bool // state was announced
+	alive bool // by gossip
+}
+
+// New returns the core of a node that starts now. What it answers for is what
+// st says it promised before; rng decides about waiting times alone.
+func New(cfg Config, st State, now Now, rng *rand.Rand) *Core {
+	c := &Core{
+		cfg: cfg, rng: rng, start: now.Stamp(), now: now,
+		electorate: st.Electorate,
+		peers:      map[string]*peer{},
+		dead:       map[ID]bool{},
+		thrones:    map[string]*throne{},
+		holders:    map[ID]*holder{},
+		campaigns:  map[string]*campaign{},
+		lordships:  map[string]*lordship{},
+		links:      map[string]*link{},
+		nextBeat:   now.Stamp(),
+		changed:    true,
+	}
+	c.cfg.Legions = maps.Clone(cfg.Legions)
+	c.founding.FoundingState = st.Founding
+	for _, g := range st.Grants {
+		c.recover(g)
+	}
+	return c
+}
+
+// Step takes one event at the time now and returns what must be done.
+// Time never goes back between steps.
+func (c *Core) Step(now Now, ev Event) []Action {
+	c.now, c.out = now, nil
+	if !c.stopped {
+		c.handle(ev)
+		c.progress()
+	}
+	return c.out
+}
+
+func (c *Core) handle(ev Event) {
+	switch ev := ev.(type) {
+	case Tick:
+	case Receive:
+		c.receive(ev.Message)
+	case Durable:
+		c.synced(ev.Seq)
+	case DiskTrouble:
+		c.diskTrouble(ev.Trouble)
+	case Announced:
+		c.announced(ev.State)
+	case Membership:
+		c.membership(ev)
+	case Configure:
+		c.configure(ev.Legions)
+	case Propose:
+		c.propose(ev)
+	case Abandon:
+		c.abandon(ev.Legion, ev.Reason)
+	case LetGo:
+		c.letGo(ev.Legion, ev.Term)
+	case Stop:
+		c.stop()
+	}
+}
+
+// progress does what the passing of time, or the event just handled, asks
+// for. The order matters: a lordship that has run out ends before anything is
+// sent in its name.
+func (c *Core) progress() {
+	c.found()
+	c.expireLordships()
+	c.expireThrones()
+	c.stand()
+	c.beat()
+	c.repeatProposals()
+	c.repeatFarewells()
+	c.announce()
+}
+
+// receive checks a message's header and hands it to its role.
+func (c *Core) receive(m Message) {
+	if b, ok := m.Body.(Death); ok {
+		c.onDeath(m.Header, b) // repeated until it is acknowledged, so it is heard even of the dead
+		return
+	}
+	if c.dead[m.Incarnation] || m.To != (ID{}) && m.To != c.cfg.Incarnation {
+		return // its sender is dead, or it was meant for an earlier incarnation of this node
+	}
+	switch b := m.Body.(type) {
+	case Found:
+		c.onFound(m.Header, b)
+		return
+	case FoundAck:
+		c.onFoundAck(m.Header, b)
+		return
+	case Refuse:
+		c.onRefuse(m.Header, b)
+		return
+	case RefuseAck:
+		c.onRefuseAck(b)
+		return
+	case Committed:
+		c.learn(&b.Electorate)
+		return
+	}
+	if c.electorate == nil || m.Cluster != c.electorate.Cluster {
+		return // a foreign cluster, or one of which this node knows nothing yet
+	}
+	if m.Epoch < c.electorate.Epoch {
+		c.send(m.From, Committed{*c.electorate}, sendOpts{})
+		return
+	}
+	if m.Epoch > c.electorate.Epoch {
+		return // its record will come by gossip, or in answer to our next message
+	}
+	switch b := m.Body.(type) {
+	case Beat:
+		c.onBeat(m.Header, b)
+	case BeatAck:
+		c.onBeatAck(m.Header, b)
+	case Probe:
+		c.onProbe(m.Header, b)
+	case ProbeAck:
+		c.onProbeAck(m.Header, b)
+	case Ask:
+		c.onAsk(m.Header, b)
+	case Vote:
+		c.onVote(m.Header, b)
+	case Release:
+		c.onRelease(m.Header, b)
+	case Ack:
+		c.onAck(m.Header)
+	case Vacant:
+		c.onVacant(b)
+	case Accept:
+		c.onAccept(m.Header, b)
+	case Accepted:
+		c.onAccepted(m.Header, b)
+	}
+}
+
+type sendOpts struct {
+	to     ID     // the incarnation meant
+	echo   uint64 // the message answered
+	after  uint64 // what must be durable first
+	attach bool
+	hash   []byte
+}
+
+// send queues a message and returns its sequence number.
+func (c *Core) send(to string, b Body, o sendOpts) uint64 {
+	c.seq++
+	m := Message{Header: Header{
+		From: c.cfg.Name, Instance: c.cfg.Instance, Incarnation: c.cfg.Incarnation,
+		To: o.to, Seq: c.seq, Echo: o.echo,
+	}, Body: b}
+	if c.electorate != nil {
+		m.Cluster, m.Epoch = c.electorate.Cluster, c.electorate.Epoch
+	}
+	c.do(Send{To: to, Message: m, After: o.after, Attach: o.attach, Hash: o.hash})
+	return c.seq
+}
+
+// answer sends b in answer to the message h.
+func (c *Core) answer(h Header, b Body, o sendOpts) uint64 {
+	o.to, o.echo = h.Incarnation, h.Seq
+	return c.send(h.From, b, o)
+}
+
+func (c *Core) do(a Action) { c.out = append(c.out, a) }
+
+func (c *Core) note(n Note) { c.do(n) }
+
+// write asks for p to be made durable and returns its number, for Send.After.
+func (c *Core) write(p Persist) uint64 {
+	c.persist++
+	p.Seq = c.persist
+	c.unsynced = append(c.unsynced, pendingWrite{p.Seq, c.now.Stamp()})
+	c.do(p)
+	return p.Seq
+}
+
+func (c *Core) synced(seq uint64) {
+	c.durable = max(c.durable, seq)
+	c.unsynced = slices.DeleteFunc(c.unsynced, func(w pendingWrite) bool { return w.seq <= seq })
+}
+
+// stalled reports whether a write has been outstanding for longer than a lease.
+func (c *Core) stalled() bool {
+	return len(c.unsynced) > 0 && c.now.held(c.unsynced[0].at) > c.lease()
+}
+
+func (c *Core) diskTrouble(trouble string) {
+	if trouble == c.trouble {
+		return
+	}
+	c.trouble, c.changed = trouble, true
+	if trouble == "" {
+		c.note(Note{Event: "disk", Text: "the state directory takes writes again"})
+		return
+	}
+	c.note(Note{Event: "disk", Text: "giving up lordships: " + trouble, Warn: true})
+	for _, l := range c.reigning() {
+		c.abandon(l.legion, trouble)
+	}
+}
+
+func (c *Core) beatEvery() time.Duration {
+	if c.electorate != nil {
+		return c.electorate.Beat
+	}
+	return c.cfg.Beat
+}
+
+func (c *Core) lease() time.Duration {
+	if c.electorate != nil {
+		return c.electorate.Lease
+	}
+	return c.cfg.Lease
+}
+
+// voter reports whether this node has a vote.
+func (c *Core) voter() bool { return c.electorate.names(c.cfg.Name, c.cfg.Instance) }
+
+// isVoter reports whether the sender of h has a vote.
+func (c *Core) isVoter(h Header) bool { return c.electorate.names(h.From, h.Instance) }
+
+// quorum returns how many votes a legion's lord needs.
+func (c *Core) quorum(legion string) int {
+	return min(max(c.electorate.Quorum, c.cfg.Legions[legion].Quorum), len(c.electorate.Voters))
+}
+
+// jitter returns a random duration between lo and hi.
+func (c *Core) jitter(lo, hi time.Duration) time.Duration {
+	if hi <= lo {
+		return lo
+	}
+	return lo + time.Duration(c.rng.Int64N(int64(hi-lo)))
+}
+
+// due reports whether at has come.
+func (c *Core) due(at Stamp) bool { return c.now.held(at) >= 0 }
+
+func (c *Core) in(d time.Duration) Stamp { return c.now.Stamp().add(d) }
+
+// announced takes another node's announcement.
+func (c *Core) announced(s NodeState) {
+	if s.Name == c.cfg.Name || s.Name == "" {
+		return
+	}
+	p := c.peer(s.Name)
+	if p == nil || p.known && p.state.Incarnation == s.Incarnation && s.Seq <= p.state.Seq {
+		return
+	}
+	p.state, p.known = s, true
+	c.look = true
+	if s.Electorate != nil && s.Electorate.Check() == nil {
+		c.learn(s.Electorate)
+	}
+}
+
+// peer returns the record of another node, nil if there are too many.
+func (c *Core) peer(name string) *peer {
+	p := c.peers[name]
+	if p == nil && len(c.peers) < maxPeers {
+		p = &peer{}
+		c.peers[name] = p
+	}
+	return p
+}
+
+func (c *Core) membership(ev Membership) {
+	if ev.Name == c.cfg.Name {
+		return
+	}
+	p := c.peer(ev.Name)
+	if p == nil {
+		return
+	}
+	// A peer that comes back may have lost what we announced last.
+	c.changed = c.changed || ev.Alive && !p.alive
+	p.alive = ev.Alive
+	c.look = true
+	if ev.Alive && p.known && p.state.Incarnation != ev.Incarnation {
+		p.known = false // its announcement was of an earlier incarnation
+	}
+}
+
+// living reports whether the peer may be expected to act: gossip has it alive
+// and there is no certificate of its death.
+func (c *Core) living(p *peer) bool { return p.alive && p.known && !c.dead[p.state.Incarnation] }
+
+func (c *Core) configure(legions map[string]Legion) {
+	c.cfg.Legions = maps.Clone(legions)
+	c.changed, c.look, c.orderStale = true, true, true
+	for _, l := range c.reigning() {
+		if cfg, ok := c.cfg.Legions[l.legion]; !ok {
+			c.abandon(l.legion, "left the legion")
+		} else if !cfg.fit() {
+			c.abandon(l.legion, cmp.Or(cfg.Unfit, "valor is 0"))
+		}
+	}
+}
+
+// candidate reports whether this node may stand for the legion.
+func (c *Core) candidate(legion string) bool {
+	l, ok := c.cfg.Legions[legion]
+	return ok && l.fit() && !c.stopping && c.trouble == ""
+}
+
+// self is this node's state as the others will hear it.
+func (c *Core) self() *NodeState {
+	s := NodeState{
+		Name: c.cfg.Name, Instance: c.cfg.Instance, Incarnation: c.cfg.Incarnation, Software: c.cfg.Software,
+		Willing: c.cfg.Vote && c.electorate == nil, Size: c.cfg.Size, Electorate: c.electorate,
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.cfg.Legions)) {
+		l := c.cfg.Legions[name]
+		s.Legions = append(s.Legions, Candidacy{
+			Legion: name, Valor: l.Valor, Weight: l.Weight, Fit: c.candidate(name),
+			Spread: l.Spread, Jobs: l.Jobs, Scroll: l.Scroll,
+		})
+	}
+	for _, l := range c.reigning() {
+		s.Reigns = append(s.Reigns, Reigning{l.legion, l.term})
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.thrones)) {
+		if t := c.thrones[name]; c.voter() && c.occupied(t) {
+			s.Votes = append(s.Votes, VoteFor{name, t.Term, t.Holder})
+		}
+	}
+	return &s
+}
+
+// announce gossips this node's state if it has changed.
+func (c *Core) announce() {
+	if !c.changed {
+		return
+	}
+	c.changed = false
+	seq := c.own.Seq + 1
+	c.own = *c.self()
+	c.own.Seq, c.own.Wall = seq, c.now.Wall.UnixMilli()
+	c.do(Announce{c.own})
+}
+
+// Announcement returns what the node last announced.
+func (c *Core) Announcement() NodeState { return c.own }
+
+// Wake returns how long the shell may wait before the next [Tick].
+func (c *Core) Wake(now Now) time.Duration {
+	const idle = time.Second
+	wait := idle
+	at := func(s Stamp) { wait = min(wait, -now.held(s)) }
+	if len(c.lordships) > 0 {
+		at(c.nextBeat)
+	}
+	for _, t := range c.thrones {
+		if t.live {
+			at(t.at.add(c.blocks(t)))
+		}
+	}
+	for _, l := range c.lordships {
+		if until, ok := c.trust(now, l); ok {
+			at(until)
+		}
+	}
+	if len(c.cfg.Legions) > 0 && c.electorate != nil {
+		at(c.nextStand)
+	}
+	for _, f := range c.releases {
+		at(f.next)
+	}
+	if c.death != nil {
+		at(c.death.next)
+	}
+	for _, p := range c.proposals {
+		at(p.next)
+	}
+	if c.electorate == nil {
+		at(c.founding.next)
+	}
+	return max(wait, time.Millisecond)
+}

@@ -1,0 +1,109 @@
+// Package legion decides which node is the lord of a legion, and makes sure
+// that what a lord writes down is seen by every lord after it. It is a pure
+// state machine: [Core.Step] takes the time and one event and returns the
+// actions that follow from them. It holds no clock, no socket, no goroutine
+// and no file; the daemon and the simulator are its two shells.
+//
+// # Two mechanisms, on different ground
+//
+// Leases give "one lord at a time". A voter promises not to vote for anybody
+// else for a lease; a candidate with a quorum of such promises reigns until
+// the first moment at which a quorum of them might have ended. This needs
+// clocks whose rates differ by less than 10 %, and nothing else: no clock is
+// ever compared with another host's. It is PaxosLease (Trencseni, Gazso,
+// Reinhardt, arXiv 1209.4187) with durable terms.
+//
+// Fenced quorum writes give "one start per slot". A voter that has promised a
+// term takes no write of an older one, and every new lord hears, with the
+// vote, all that the voter took before. This needs no clock at all, only
+// voters that do not forget: it is phase 1 and phase 2 of Paxos (Lamport,
+// Paxos Made Simple, 2001), the vote being phase 1 and [Propose] phase 2.
+//
+// Where a guest's clocks are stopped unseen (live migration, snapshots) only
+// the second holds.
+//
+// # Roles
+//
+//	voter      named in the electorate; grants, promises, accepts
+//	candidate  has a valor above 0 in a legion, and is fit
+//	lord       a candidate with a quorum of living grants
+//
+// A node may be any of these, and none excludes another. The electorate is
+// one record for the whole cluster and its voters vote for every legion.
+//
+//	         throne vacant, rank says my turn
+//	idle ------------------------------------> probing ("would you?")
+//	 ^  ^                                         | a quorum would
+//	 |  |        refused, or no quorum            v
+//	 |  +------------------------------------- asking (a new term)
+//	 |    releases what it got, waits 1-3 beats   | a quorum granted
+//	 |                                            v
+//	 +----------- leaving <------------------- reigning
+//	   released    hooks run, still beating       | trustedUntil passed
+//	 ^                                            |
+//	 +--------------------------------------------+  at once, no matter what
+//
+// # Why at most one lord
+//
+// Let a voter's grant for (legion, term, incarnation) count, for the voter,
+// from when it received the request and for a lease L of its slowest clock
+// (the smaller of CLOCK_BOOTTIME and CLOCK_MONOTONIC_RAW), and for the holder
+// from before it sent the request and for 0.8 L of its fastest clock. The
+// request was sent before it was received, and 0.8 <= (1-r)/(1+r) for rates
+// within r = 10 %, so the holder's time ends before the voter's. A holder
+// reigns only while the quorum-th latest of its grants has not ended. Two
+// quorums share a voter; that voter gave no second grant while the first
+// lasted; so the two reigns do not overlap. What could break this, and the
+// rule that keeps it:
+//
+//   - An answer credited to a later request than the one it answers: answers
+//     echo the sequence number of their request, and the time of sending is
+//     looked up by it (model/lease.pml, variants 2 and 8).
+//   - A release that overtakes, or is overtaken by, a newer grant: releases
+//     carry the sender's sequence number; a voter ignores one that is older
+//     than its last grant, and requests older than a release (variant 3).
+//   - Answers that arrive after the holder let go: letting go forgets every
+//     request, so nothing is left that they could be credited to (variant 9).
+//   - A voter that restarts and forgets whom it votes for: the grant is on
+//     disk before the answer leaves ([Persist] before [Send], by Send.After).
+//     Renewals are not written, so a recovered grant counts as fresh, and for
+//     1.25 L (variants 4 and 5).
+//   - A renewal acknowledged before its grant is durable: the voter counts a
+//     grant as extended only once it has been told [Persisted].
+//
+// # Why at most one start
+//
+// A voter accepts a write of (legion, term) only if that term is its promise,
+// and stores it before it answers. Its answer to a vote carries, read after
+// the promise and after every earlier write, all that it ever took. Whatever
+// a quorum accepted in an older term is therefore known to every lord after
+// it: two quorums share a voter, which either accepted before it promised (so
+// the answer holds the write) or promised first (so it refused the write).
+// The core does not look inside payloads. See model/claims.pml.
+//
+// # Failures, and what a stranger may expect
+//
+//   - A split: the side with a quorum of voters has a lord within lease + 2
+//     beats; the other side's lords stop by themselves within 0.8 lease, by
+//     their own clocks, before the first side can elect.
+//   - The lord's host dies or is cut off: as above.
+//   - The lord stops (SIGTERM): it lets go first, then sends a death
+//     certificate; voters free its thrones and the next best campaigns at once.
+//   - A voter restarts: it takes the sitting lord back at once, and votes for
+//     another only after 1.25 leases.
+//   - A voter loses its disk: it comes back as another instance, which the
+//     electorate does not name: it may be lord but has no vote.
+//   - One-way cuts: a lord that is heard but does not hear falls, because a
+//     voter extends a grant only if the beat echoes an answer of its own from
+//     within the last lease.
+//   - A clock jump changes nothing: wall time is never used here but to number
+//     the first term. Suspend counts as time passed.
+//   - The core freezes: beats stop with it, and the lordships go.
+//   - The disk stalls: no vote or write is answered before it is durable, and
+//     a write outstanding for longer than a lease withholds beats.
+//
+// # Not promised
+//
+// One lord with a stopped guest clock; anything against a host whose root is
+// hostile or that holds the cluster's key; progress without a quorum.
+package legion

@@ -1,0 +1,404 @@
+package legion
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+func compareNames(a, b string) int { return strings.Compare(a, b) }
+
+// A lordship is one legion in which this node reigns.
+type lordship struct {
+	legion string
+	term   uint64
+	since  Now
+	// grants: for each voter, when the latest request that it granted or
+	// extended was sent.
+	grants  map[string]Stamp
+	version uint64 // of the first set of lordships that names this one
+	leaving bool   // no longer acts; the shell has not let go yet
+}
+
+// A link is what a lord knows of its beats to one voter.
+type link struct {
+	incarnation ID
+	heard       uint64 // Seq of its latest answer
+	version     uint64 // of the set it has acknowledged
+	sent        map[uint64]sentBeat
+}
+
+type sentBeat struct {
+	at      Stamp
+	version uint64
+}
+
+// lords returns the lordships by name of legion.
+func (c *Core) lords() []*lordship {
+	ls := slices.Collect(maps.Values(c.lordships))
+	slices.SortFunc(ls, func(a, b *lordship) int { return compareNames(a.legion, b.legion) })
+	return ls
+}
+
+// reigning returns the lordships that act, by name of legion.
+func (c *Core) reigning() []*lordship {
+	return slices.DeleteFunc(c.lords(), func(l *lordship) bool { return l.leaving })
+}
+
+// trust returns until when l is held: the quorum-th latest of its grants, and
+// the holder's share of a lease. It is false if that has passed.
+func (c *Core) trust(now Now, l *lordship) (Stamp, bool) {
+	var stamps []Stamp
+	for _, v := range c.electorate.Voters {
+		if s, ok := l.grants[v.Name]; ok {
+			stamps = append(stamps, s)
+		}
+	}
+	s, ok := quorumth(stamps, c.quorum(l.legion))
+	hold := share(c.lease(), holderShare)
+	return s.add(hold), ok && now.held(s) < hold
+}
+
+// Trusted reports for how long from now this node is lord of a legion in a
+// term, by its own fastest clock; false if it is not. It may be asked between
+// steps, and must be asked right before every act that only a lord may do.
+func (c *Core) Trusted(now Now, legion string, term uint64) (time.Duration, bool) {
+	l := c.lordships[legion]
+	if l == nil || l.term != term || l.leaving || c.stopped {
+		return 0, false
+	}
+	until, ok := c.trust(now, l)
+	return -now.held(until), ok
+}
+
+// reign makes this node lord.
+func (c *Core) reign(k *campaign) {
+	delete(c.campaigns, k.legion)
+	c.setVersion++
+	l := &lordship{legion: k.legion, term: k.term, since: c.now, grants: k.grants, version: c.setVersion}
+	c.lordships[k.legion] = l
+	c.nextBeat = c.now.Stamp()
+	c.changed = true
+	c.note(Note{Event: "lord", Legion: l.legion, Term: l.term, Text: "elected"})
+	c.do(Reign{Legion: l.legion, Term: l.term, States: k.states})
+}
+
+// abandon stops acting as lord, and waits for the shell to let go. Until then
+// the grants are kept, so that nobody succeeds while hooks still run.
+func (c *Core) abandon(legion, reason string) {
+	l := c.lordships[legion]
+	if l == nil || l.leaving {
+		return
+	}
+	l.leaving, c.changed = true, true
+	c.failProposals(legion, l.term, reason)
+	c.do(Unreign{Legion: legion, Term: l.term, Reason: reason})
+}
+
+// letGo releases an abandoned lordship.
+func (c *Core) letGo(legion string, term uint64) {
+	if l := c.lordships[legion]; l != nil && l.term == term && l.leaving {
+		c.end(l)
+	}
+}
+
+// end forgets a lordship, and with it every request that an answer could still
+// be credited to; only then does the release leave.
+func (c *Core) end(l *lordship) {
+	delete(c.lordships, l.legion)
+	c.setVersion++
+	c.changed, c.look = true, true
+	c.release(l.legion, l.term)
+	c.rest(l.legion, c.jitter(c.beatEvery(), 3*c.beatEvery()))
+}
+
+// expireLordships ends the lordships whose trust has run out. Nothing stands
+// between the clock and this: no log line, no timer, no vote.
+func (c *Core) expireLordships() {
+	for _, l := range c.lords() {
+		if _, ok := c.trust(c.now, l); ok {
+			continue
+		}
+		const reason = "lost the quorum"
+		if !l.leaving {
+			l.leaving = true
+			c.failProposals(l.legion, l.term, reason)
+			c.do(Unreign{Legion: l.legion, Term: l.term, Reason: reason})
+		}
+		c.end(l)
+	}
+}
+
+// beat renews all lordships with one message to each voter.
+func (c *Core) beat() {
+	if len(c.lordships) == 0 || !c.due(c.nextBeat) {
+		return
+	}
+	c.nextBeat = c.in(c.beatEvery())
+	if c.stalled() {
+		return // a node that cannot write must not keep others from writing
+	}
+	var set []Reigning
+	for _, v := range c.electorate.Voters {
+		k := c.links[v.Name]
+		if k == nil {
+			k = &link{sent: map[uint64]sentBeat{}}
+			c.links[v.Name] = k
+		}
+		b := Beat{Heard: k.heard, Version: c.setVersion}
+		if k.version != c.setVersion {
+			if set == nil {
+				set = make([]Reigning, 0, len(c.lordships))
+				for _, l := range c.lords() {
+					set = append(set, Reigning{l.legion, l.term})
+				}
+			}
+			b.Full, b.Set = true, set
+		}
+		seq := c.send(v.Name, b, sendOpts{to: k.incarnation})
+		k.sent[seq] = sentBeat{c.now.Stamp(), c.setVersion}
+		if len(k.sent) > beatsKept {
+			delete(k.sent, slices.Min(slices.Collect(maps.Keys(k.sent))))
+		}
+	}
+}
+
+// onBeatAck counts the grants that a voter extended, from when the beat was
+// sent.
+func (c *Core) onBeatAck(h Header, b BeatAck) {
+	k := c.links[h.From]
+	if k == nil || !c.isVoter(h) {
+		return
+	}
+	k.hear(h)
+	s, ok := k.sent[h.Echo]
+	if !ok {
+		return
+	}
+	delete(k.sent, h.Echo)
+	if b.Version != s.version {
+		return // it holds another set: the next beat brings this one
+	}
+	if b.Version > k.version {
+		k.version = b.Version
+	}
+	if !b.Extended {
+		return
+	}
+	refused := map[string]bool{}
+	for _, r := range b.Refused {
+		refused[r.Legion] = true
+	}
+	for _, l := range c.lordships {
+		if l.version <= s.version && !refused[l.legion] {
+			l.credit(h.From, s.at)
+		}
+	}
+}
+
+// hear takes note of an answer's number, which the next beat echoes, and of a
+// voter's restart: the new incarnation holds no set.
+func (k *link) hear(h Header) {
+	if h.Incarnation != k.incarnation {
+		k.incarnation, k.heard, k.version = h.Incarnation, 0, 0
+	}
+	k.heard = max(k.heard, h.Seq)
+}
+
+// credit counts a voter's grant from when its request was sent.
+func (l *lordship) credit(voter string, sent Stamp) {
+	if old, ok := l.grants[voter]; !ok || old.Boot < sent.Boot {
+		l.grants[voter] = sent
+	}
+}
+
+// stop gives up everything; see [Stop].
+func (c *Core) stop() {
+	if c.stopping {
+		return
+	}
+	c.stopping, c.changed = true, true
+	for _, name := range slices.Sorted(maps.Keys(c.campaigns)) {
+		c.withdraw(c.campaigns[name])
+		delete(c.campaigns, name)
+	}
+	for _, l := range c.reigning() {
+		c.abandon(l.legion, "stopping")
+	}
+}
+
+// A farewell is a release or a certificate that is repeated until the voters
+// have acknowledged it.
+type farewell struct {
+	body    Body
+	pending map[string]bool // voters that have not acknowledged
+	sent    map[uint64]string
+	next    Stamp
+	until   Stamp
+}
+
+// release gives a throne back to every voter, whether or not it answered.
+func (c *Core) release(legion string, term uint64) {
+	f := c.newFarewell(Release{Thrones: []Reigning{{legion, term}}}, c.lease())
+	if len(c.releases) < MaxLegions {
+		c.releases = append(c.releases, f)
+	}
+}
+
+func (c *Core) newFarewell(b Body, patience time.Duration) *farewell {
+	f := &farewell{body: b, pending: map[string]bool{}, sent: map[uint64]string{}, next: c.now.Stamp(), until: c.in(patience)}
+	for _, v := range c.electorate.Voters {
+		f.pending[v.Name] = true
+	}
+	return f
+}
+
+// repeatFarewells sends what has not been acknowledged, and ends the
+// incarnation once everything it held is let go.
+func (c *Core) repeatFarewells() {
+	c.releases = slices.DeleteFunc(c.releases, func(f *farewell) bool {
+		c.repeat(f)
+		return len(f.pending) == 0 || c.due(f.until)
+	})
+	if !c.stopping || len(c.lordships) > 0 || c.stopped {
+		return
+	}
+	if c.electorate == nil {
+		c.end4good()
+		return
+	}
+	if c.death == nil {
+		c.death = c.newFarewell(Death{c.cfg.Incarnation}, 2*c.beatEvery())
+		delete(c.death.pending, c.cfg.Name)
+	}
+	c.repeat(c.death)
+	others := len(c.electorate.Voters)
+	if c.voter() {
+		others--
+	}
+	told := others - len(c.death.pending)
+	if told >= min(others, c.electorate.Quorum) || c.due(c.death.until) {
+		c.end4good()
+	}
+}
+
+func (c *Core) end4good() {
+	c.stopped = true
+	c.do(Stopped{})
+}
+
+func (c *Core) repeat(f *farewell) {
+	if !c.due(f.next) {
+		return
+	}
+	f.next = c.in(c.beatEvery() / 2)
+	for _, name := range slices.Sorted(maps.Keys(f.pending)) {
+		f.sent[c.send(name, f.body, sendOpts{})] = name
+	}
+}
+
+func (c *Core) onAck(h Header) {
+	for _, f := range append(slices.Clip(c.releases), c.death) {
+		if f != nil && f.sent[h.Echo] == h.From {
+			delete(f.pending, h.From)
+		}
+	}
+}
+
+// A proposal is one quorum write under way.
+type proposal struct {
+	Propose
+	acks      map[string]bool // voters that have it
+	sent      map[uint64]string
+	next      Stamp
+	until     Stamp // when stragglers are left to catch up by other means
+	committed bool
+}
+
+// propose starts a quorum write. A fenced one needs the lordship it is
+// written under, now.
+func (c *Core) propose(ev Propose) {
+	fail := func(why string) { c.do(Wrote{ID: ev.ID, Reason: why}) }
+	if c.electorate == nil {
+		fail("no electorate yet")
+		return
+	}
+	if ev.Term > 0 {
+		l := c.lordships[ev.Legion]
+		if l == nil || l.leaving || l.term != ev.Term {
+			fail("not lord in this term")
+			return
+		}
+		if _, ok := c.trust(c.now, l); !ok {
+			fail("lost the quorum")
+			return
+		}
+	}
+	if len(c.proposals) >= maxProposals {
+		fail("too many writes under way")
+		return
+	}
+	c.proposals = append(c.proposals, &proposal{
+		Propose: ev, acks: map[string]bool{}, sent: map[uint64]string{}, next: c.now.Stamp(), until: c.in(c.lease()),
+	})
+}
+
+func (p *proposal) fenced() bool { return p.Term > 0 }
+
+// repeatProposals sends the writes to the voters that have not answered. A
+// committed one is dropped when all have it, or after a lease.
+func (c *Core) repeatProposals() {
+	c.proposals = slices.DeleteFunc(c.proposals, func(p *proposal) bool {
+		if p.committed && (len(p.acks) >= len(c.electorate.Voters) || c.due(p.until)) {
+			return true
+		}
+		if !c.due(p.next) {
+			return false
+		}
+		p.next = c.in(c.beatEvery())
+		clear(p.sent)
+		for _, v := range c.electorate.Voters {
+			if !p.acks[v.Name] {
+				p.sent[c.send(v.Name, Accept{p.Legion, p.Term, p.Payload, p.ID}, sendOpts{})] = v.Name
+			}
+		}
+		return false
+	})
+}
+
+func (c *Core) onAccepted(h Header, b Accepted) {
+	if !c.isVoter(h) {
+		return
+	}
+	for _, p := range c.proposals {
+		if p.sent[h.Echo] != h.From {
+			continue
+		}
+		if b.OK {
+			p.acks[h.From] = true
+		}
+		need := c.electorate.Quorum
+		if p.fenced() {
+			need = c.quorum(p.Legion)
+		}
+		if !p.committed && len(p.acks) >= need {
+			p.committed = true
+			c.do(Wrote{ID: p.ID, Committed: true})
+		}
+	}
+}
+
+// failProposals answers the fenced writes of a lordship that ends. They may
+// have reached a quorum all the same; the next lord will see.
+func (c *Core) failProposals(legion string, term uint64, reason string) {
+	c.proposals = slices.DeleteFunc(c.proposals, func(p *proposal) bool {
+		if p.Legion != legion || p.Term != term || term == 0 {
+			return false
+		}
+		if !p.committed {
+			c.do(Wrote{ID: p.ID, Reason: reason})
+		}
+		return true
+	})
+}

@@ -1,0 +1,102 @@
+package legion
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+
+	"github.com/google/uuid"
+)
+
+// A Rank orders the candidates of a legion: higher effective valor first,
+// then the higher tie-break.
+type Rank struct {
+	Effective int `cbor:"1,keyasint"`
+	// Tie is UUIDv5 of instance and legion: stable over restarts, and ties of
+	// many legions spread over the nodes.
+	Tie ID `cbor:"2,keyasint"`
+	// Held ranks a flapping candidate behind all others (it is not unfit).
+	Held bool `cbor:"3,keyasint,omitempty"`
+}
+
+// compare returns a positive number if r is the better rank.
+func (r Rank) compare(o Rank) int {
+	if r.Held != o.Held {
+		if o.Held {
+			return 1
+		}
+		return -1
+	}
+	return cmp.Or(cmp.Compare(r.Effective, o.Effective), bytes.Compare(r.Tie[:], o.Tie[:]))
+}
+
+func tie(instance ID, legion string) ID { return uuid.NewSHA1(instance, []byte(legion)) }
+
+// A NodeState is what a node announces of itself. It travels by gossip, which
+// may lose, repeat and reorder it: Seq says which of two is newer. It is a
+// hint for choosing well, never a ground for safety.
+type NodeState struct {
+	Name        string `cbor:"1,keyasint"`
+	Instance    ID     `cbor:"2,keyasint"`
+	Incarnation ID     `cbor:"3,keyasint"`
+	Seq         uint64 `cbor:"4,keyasint"` // newer announcements of an incarnation have higher ones
+	Software    string `cbor:"5,keyasint,omitempty"`
+
+	// Willing to be a voter of a new electorate of Size.
+	Willing bool `cbor:"6,keyasint,omitempty"`
+	Size    int  `cbor:"7,keyasint,omitempty"`
+	// Electorate that this node follows, if any.
+	Electorate *Electorate `cbor:"8,keyasint,omitempty"`
+
+	Legions []Candidacy `cbor:"9,keyasint,omitempty"`
+	Reigns  []Reigning  `cbor:"10,keyasint,omitempty"`
+	// Votes are this voter's living grants, for people to see.
+	Votes []VoteFor `cbor:"11,keyasint,omitempty"`
+	// Wall is the sender's time of day in Unix milliseconds at Seq.
+	Wall int64 `cbor:"12,keyasint,omitempty"`
+}
+
+// A Candidacy is a node's standing in one legion.
+type Candidacy struct {
+	Legion string `cbor:"1,keyasint"`
+	Valor  int    `cbor:"2,keyasint"` // as configured; 0: an arbiter
+	Weight int    `cbor:"3,keyasint,omitempty"`
+	Fit    bool   `cbor:"4,keyasint,omitempty"`
+	Held   bool   `cbor:"5,keyasint,omitempty"`
+	Spread bool   `cbor:"6,keyasint,omitempty"` // lordships elsewhere count against it
+	Jobs   []byte `cbor:"7,keyasint,omitempty"` // hash of the legion's job set
+	Scroll []byte `cbor:"8,keyasint,omitempty"`
+}
+
+// A VoteFor is one living grant.
+type VoteFor struct {
+	Legion string `cbor:"1,keyasint"`
+	Term   uint64 `cbor:"2,keyasint"`
+	Name   string `cbor:"3,keyasint"`
+}
+
+// candidacy returns the node's standing in a legion, nil if it has none.
+func (s *NodeState) candidacy(legion string) *Candidacy {
+	i := slices.IndexFunc(s.Legions, func(c Candidacy) bool { return c.Legion == legion })
+	if i < 0 {
+		return nil
+	}
+	return &s.Legions[i]
+}
+
+// rank returns the node's rank in a legion, and false if it is no candidate.
+func (s *NodeState) rank(legion string) (Rank, bool) {
+	c := s.candidacy(legion)
+	if c == nil || !c.Fit || c.Valor <= 0 {
+		return Rank{}, false
+	}
+	r := Rank{Effective: c.Valor + c.Weight, Tie: tie(s.Instance, legion), Held: c.Held}
+	if c.Spread {
+		for _, l := range s.Reigns {
+			if l.Legion != legion {
+				r.Effective--
+			}
+		}
+	}
+	return r, true
+}

@@ -1,0 +1,400 @@
+package legion
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// A throne is what this node, as a voter, promised about a legion. A node
+// without a vote keeps one too, for what it was told about vacancies.
+type throne struct {
+	Grant          // the highest promise, as it is or will be on disk
+	written uint64 // the Persist that makes it durable
+	at      Stamp  // when the grant was given or last extended
+	seq     uint64 // the holder's message that did so
+	release uint64 // the holder's message that gave it back; older ones are void
+	live    bool   // the grant has not ended
+	fresh   bool   // recovered from disk: it may have been extended just before
+	vacant  Stamp  // since when it is not live
+	// lapsed: the last holder let the grant run out or gave it back. It is no
+	// candidate to be preferred until it asks again.
+	lapsed bool
+	// hinted: a voter told this node, which has no vote, that it is vacant.
+	hinted bool
+}
+
+// A holder is a node that beats to this voter, by incarnation.
+type holder struct {
+	name    string
+	beat    uint64 // Seq of the latest beat or release
+	version uint64
+	set     []Reigning
+	heard   Stamp // when it was last heard
+	// answers are the Seq of recent answers to it, with the time of sending.
+	answers []sentAt
+	// writes are the latest Accepts taken, with the Persist that holds them.
+	writes []taken
+}
+
+type sentAt struct {
+	seq uint64
+	at  Stamp
+}
+
+type taken struct{ id, written uint64 }
+
+const (
+	writesKept  = 64 // Accepts of one holder whose repetition is recognised
+	maxHolders  = 4096
+	vacantHints = 2 // candidates without a vote that are told of a vacancy
+)
+
+// throne returns the throne of a legion, nil if there are too many.
+func (c *Core) throne(legion string) *throne {
+	t := c.thrones[legion]
+	if t == nil && len(c.thrones) < MaxLegions {
+		t = &throne{Grant: Grant{Legion: legion}, vacant: c.now.Stamp()}
+		c.thrones[legion] = t
+	}
+	return t
+}
+
+// recover takes a grant from disk. Its renewals were not written, so it may
+// have been extended at the last moment before the restart: it blocks others
+// for a whole lease and the margin from now. A grant to an earlier incarnation
+// of this node is void, because that process is gone.
+func (c *Core) recover(g Grant) {
+	c.thrones[g.Legion] = &throne{
+		Grant: g, at: c.start, vacant: c.start,
+		live: g.Instance != c.cfg.Instance, fresh: true, lapsed: true,
+	}
+}
+
+// blocks returns for how long after t.at the grant keeps others out.
+func (c *Core) blocks(t *throne) time.Duration {
+	if t.fresh {
+		return share(max(c.lease(), t.Lease), restartShare)
+	}
+	return c.lease()
+}
+
+// occupied reports whether a grant of this voter has not ended.
+func (c *Core) occupied(t *throne) bool { return t.live && c.now.since(t.at) < c.blocks(t) }
+
+// extend counts the grant from now, on the strength of the holder's message seq.
+func (c *Core) extend(t *throne, seq uint64) {
+	t.at, t.seq = c.now.Stamp(), max(t.seq, seq)
+	t.live, t.fresh, t.lapsed = true, false, false
+}
+
+// vacate ends a grant.
+func (c *Core) vacate(t *throne) {
+	t.live, t.fresh, t.lapsed = false, false, true
+	t.vacant = c.now.Stamp()
+	c.changed, c.look = true, true
+	if c.voter() {
+		c.tellVacant(t)
+	}
+}
+
+// expireThrones vacates the thrones whose grant has run out.
+func (c *Core) expireThrones() {
+	for _, t := range c.thrones {
+		if t.live && !c.occupied(t) {
+			c.expired = append(c.expired, t)
+		}
+	}
+	slices.SortFunc(c.expired, func(a, b *throne) int { return compareNames(a.Legion, b.Legion) })
+	for _, t := range c.expired {
+		c.vacate(t)
+	}
+	c.expired = c.expired[:0]
+}
+
+// tellVacant tells the best candidates that have no vote themselves.
+func (c *Core) tellVacant(t *throne) {
+	type one struct {
+		name string
+		rank Rank
+	}
+	var best []one
+	for name, p := range c.peers {
+		if !c.living(p) || c.electorate.names(name, p.state.Instance) {
+			continue
+		}
+		if r, ok := p.state.rank(t.Legion); ok {
+			best = append(best, one{name, r})
+		}
+	}
+	slices.SortFunc(best, func(a, b one) int { return b.rank.compare(a.rank) })
+	for _, b := range best[:min(len(best), vacantHints)] {
+		c.send(b.name, Vacant{t.Legion, t.Term}, sendOpts{})
+	}
+}
+
+// better counts the living candidates that outrank r, other than the node
+// named except. The last holder of a vacant throne is not one of them.
+func (c *Core) better(t *throne, r Rank, except string) int {
+	n := 0
+	if c.candidate(t.Legion) && except != c.cfg.Name && !(t.lapsed && t.Incarnation == c.cfg.Incarnation) {
+		if own, ok := c.rank(t.Legion); ok && own.compare(r) > 0 {
+			n++
+		}
+	}
+	for name, p := range c.peers {
+		if name == except || !c.living(p) || t.lapsed && t.Incarnation == p.state.Incarnation {
+			continue
+		}
+		if o, ok := p.state.rank(t.Legion); ok && o.compare(r) > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// refusal says why this voter would not vote for the sender of h now, and
+// when it is worth asking again.
+func (c *Core) refusal(h Header, t *throne, r Rank) (Refusal, time.Duration) {
+	switch {
+	case !c.voter() || t == nil:
+		return NoVote, c.lease()
+	case c.trouble != "":
+		return DiskFull, c.lease()
+	case c.occupied(t) && t.Incarnation != h.Incarnation:
+		return Occupied, c.blocks(t) - c.now.since(t.at)
+	case c.occupied(t):
+		return NotRefused, 0
+	}
+	patience := 2*c.beatEvery() - c.now.since(t.vacant)
+	if patience > 0 && c.better(t, r, h.From) > 0 {
+		return Preferred, patience
+	}
+	return NotRefused, 0
+}
+
+func (c *Core) onProbe(h Header, b Probe) {
+	t := c.throne(b.Legion)
+	if t != nil && t.Incarnation == h.Incarnation {
+		t.lapsed = false
+	}
+	why, again := c.refusal(h, t, b.Rank)
+	ack := ProbeAck{Legion: b.Legion, Would: why == NotRefused, Why: why, Again: again}
+	if t != nil {
+		ack.Term = t.Term
+	}
+	c.answer(h, ack, sendOpts{})
+}
+
+// onAsk grants or refuses a vote. The grant is durable before the answer
+// leaves, and the answer carries the ledger state as it is then.
+func (c *Core) onAsk(h Header, b Ask) {
+	t := c.throne(b.Legion)
+	why, again := c.refusal(h, t, b.Rank)
+	same := t != nil && t.Term == b.Term && t.Incarnation == h.Incarnation
+	switch {
+	case why != NotRefused:
+	case same && h.Seq <= t.release:
+		why = StaleAnswer
+	case !same && b.Term <= t.Term:
+		why = StaleTerm
+	}
+	if why != NotRefused {
+		v := Vote{Legion: b.Legion, Term: b.Term, Why: why, Again: again}
+		if t != nil {
+			v.Promise = t.Term
+		}
+		c.answer(h, v, sendOpts{})
+		return
+	}
+	if !same {
+		c.grant(h, t, b.Term)
+	}
+	c.extend(t, h.Seq)
+	seq := c.answer(h, Vote{Legion: b.Legion, Term: b.Term, Granted: true, Promise: b.Term},
+		sendOpts{after: t.written, attach: true, hash: b.Hash})
+	c.holder(h).answered(seq, c.now.Stamp())
+}
+
+// grant promises term to the sender of h.
+func (c *Core) grant(h Header, t *throne, term uint64) {
+	t.Grant = Grant{Legion: t.Legion, Term: term, Holder: h.From, Instance: h.Instance, Incarnation: h.Incarnation, Lease: c.lease()}
+	t.seq, t.release = h.Seq, 0
+	t.written = c.write(Persist{Grants: []Grant{t.Grant}})
+	c.changed = true
+}
+
+// holder returns the record of the sender of h, as one who holds grants.
+func (c *Core) holder(h Header) *holder {
+	o := c.holders[h.Incarnation]
+	if o == nil {
+		if len(c.holders) >= maxHolders {
+			c.forgetHolders()
+		}
+		o = &holder{name: h.From}
+		c.holders[h.Incarnation] = o
+	}
+	o.heard = c.now.Stamp()
+	return o
+}
+
+// forgetHolders drops those not heard for two leases; they have no grants, and
+// what they sent before cannot come within a lease of an answer any more.
+func (c *Core) forgetHolders() {
+	maps.DeleteFunc(c.holders, func(_ ID, o *holder) bool { return c.now.since(o.heard) > 2*c.lease() })
+}
+
+func (o *holder) answered(seq uint64, at Stamp) {
+	o.answers = append(o.answers, sentAt{seq, at})
+	if len(o.answers) > answersKept {
+		o.answers = slices.Delete(o.answers, 0, len(o.answers)-answersKept)
+	}
+}
+
+// hears reports whether the holder has heard an answer that this voter sent
+// within the last lease.
+func (c *Core) hears(o *holder, seq uint64) bool {
+	i := slices.IndexFunc(o.answers, func(a sentAt) bool { return a.seq == seq })
+	return i >= 0 && c.now.since(o.answers[i].at) < c.lease()
+}
+
+// onBeat extends the grants of the sender's lordships. A lord that this voter
+// does not know, because the voter was away, is taken back: its term is the
+// promise and the promise is to it, or its term is higher and the throne is
+// not occupied by another.
+func (c *Core) onBeat(h Header, b Beat) {
+	if !c.voter() {
+		return
+	}
+	o := c.holder(h)
+	if h.Seq <= o.beat {
+		return // overtaken by a later beat, or by a release
+	}
+	o.beat = h.Seq
+	if b.Full {
+		o.version, o.set = b.Version, b.Set
+	}
+	ack := BeatAck{Version: o.version}
+	if o.version == b.Version && h.To == c.cfg.Incarnation && c.hears(o, b.Heard) {
+		ack.Extended = true
+		for _, r := range o.set {
+			if !c.renew(h, r) {
+				promise := uint64(0)
+				if t := c.thrones[r.Legion]; t != nil {
+					promise = t.Term
+				}
+				ack.Refused = append(ack.Refused, Reigning{r.Legion, promise})
+			}
+		}
+	}
+	seq := c.answer(h, ack, sendOpts{})
+	o.answered(seq, c.now.Stamp())
+}
+
+// renew extends one grant and reports whether the holder may count on it.
+func (c *Core) renew(h Header, r Reigning) bool {
+	t := c.throne(r.Legion)
+	if t == nil || c.trouble != "" {
+		return false
+	}
+	same := t.Term == r.Term && t.Incarnation == h.Incarnation
+	switch {
+	case same && h.Seq <= t.release:
+		return false
+	case same:
+	case r.Term > t.Term && !(c.occupied(t) && t.Incarnation != h.Incarnation):
+		c.grant(h, t, r.Term)
+	default:
+		return false
+	}
+	if !t.live {
+		c.changed = true
+	}
+	c.extend(t, h.Seq)
+	return t.written <= c.durable // what is not on disk yet is not promised yet
+}
+
+// onRelease frees thrones. One that is older than the holder's last grant
+// belongs to an earlier reign and is ignored.
+func (c *Core) onRelease(h Header, b Release) {
+	if c.voter() {
+		o := c.holder(h)
+		o.beat = max(o.beat, h.Seq)
+		for _, r := range b.Thrones {
+			t := c.thrones[r.Legion]
+			if t == nil || t.Term != r.Term || t.Incarnation != h.Incarnation || h.Seq <= t.seq {
+				continue
+			}
+			t.release = h.Seq
+			if t.live {
+				c.vacate(t)
+			}
+		}
+	}
+	c.answer(h, Ack{}, sendOpts{})
+}
+
+// onDeath ends an incarnation: its grants are void and nothing it sent is
+// heard any more.
+func (c *Core) onDeath(h Header, b Death) {
+	if c.electorate == nil || h.Cluster != c.electorate.Cluster || b.Incarnation != h.Incarnation || h.Incarnation == c.cfg.Incarnation {
+		return
+	}
+	if !c.dead[h.Incarnation] && len(c.dead) < maxDead {
+		c.dead[h.Incarnation] = true
+		delete(c.holders, h.Incarnation)
+		for _, name := range slices.Sorted(maps.Keys(c.thrones)) {
+			if t := c.thrones[name]; t.live && t.Incarnation == h.Incarnation {
+				c.vacate(t)
+			}
+		}
+		c.look = true
+	}
+	c.answer(h, Ack{}, sendOpts{})
+}
+
+// onVacant believes a voter that a throne is free, if this node has no vote
+// and knows nothing newer.
+func (c *Core) onVacant(b Vacant) {
+	t := c.throne(b.Legion)
+	if t == nil || c.voter() || b.Term < t.Term {
+		return
+	}
+	t.Term, t.hinted, t.vacant = b.Term, true, c.now.Stamp()
+	c.look = true
+}
+
+// onAccept takes a write: a fenced one if its term is the promise and the
+// promise is to its sender, an unfenced one always. It is durable before the
+// answer leaves.
+func (c *Core) onAccept(h Header, b Accept) {
+	if !c.voter() {
+		return
+	}
+	var promise uint64
+	if b.Term > 0 {
+		t := c.throne(b.Legion)
+		if t == nil {
+			return
+		}
+		if t.Term != b.Term || t.Incarnation != h.Incarnation {
+			c.answer(h, Accepted{Promise: t.Term}, sendOpts{})
+			return
+		}
+		promise = t.written
+	}
+	if c.trouble != "" {
+		c.answer(h, Accepted{}, sendOpts{})
+		return
+	}
+	o := c.holder(h)
+	i := slices.IndexFunc(o.writes, func(w taken) bool { return w.id == b.ID })
+	if i < 0 {
+		o.writes = append(o.writes, taken{b.ID, c.write(Persist{Payloads: [][]byte{b.Payload}})})
+		if len(o.writes) > writesKept {
+			o.writes = slices.Delete(o.writes, 0, 1)
+		}
+		i = len(o.writes) - 1
+	}
+	c.answer(h, Accepted{OK: true}, sendOpts{after: max(o.writes[i].written, promise)})
+}
