@@ -1,0 +1,246 @@
+package runner
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/legion-cron/legion-cron/jobs"
+)
+
+const (
+	// cgroupDir is made below the agent's own cgroup, so that what systemd
+	// has delegated to the unit is enough. Each run has a directory in it.
+	cgroupDir = "legion-cron"
+	// releasedDir is where processes go that outlived their run in peace.
+	releasedDir = "released"
+	// releaseRounds bounds how often survivors are moved that fork meanwhile.
+	releaseRounds = 16
+)
+
+// A cgroupRoot is a directory of the cgroup v2 tree in which we may make cgroups.
+type cgroupRoot struct{ dir string }
+
+// findCgroupRoot finds and proves it: a directory was made in it.
+func findCgroupRoot() (*cgroupRoot, error) {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return nil, err
+	}
+	own, err := ownCgroup(mounts, self)
+	if err != nil {
+		return nil, err
+	}
+	// An agent that was itself started by a run sits in that run's cgroup, and
+	// would die with it. It moves up to where its ancestor lives.
+	if above, _, inside := strings.Cut(own+"/", "/"+cgroupDir+"/"); inside {
+		if err := writeFile(filepath.Join(above, "cgroup.procs"), strconv.Itoa(os.Getpid())); err != nil {
+			return nil, err
+		}
+		own = above
+	}
+	root := &cgroupRoot{dir: filepath.Join(own, cgroupDir)}
+	if err := os.MkdirAll(filepath.Join(root.dir, releasedDir), 0o755); err != nil {
+		return nil, err
+	}
+	return root, nil
+}
+
+// ownCgroup is the directory of this process's cgroup v2, from the texts of
+// /proc/self/mountinfo and /proc/self/cgroup.
+func ownCgroup(mountinfo, cgroups []byte) (string, error) {
+	path, found := "", false
+	for line := range bytes.Lines(cgroups) {
+		if rest, ok := bytes.CutPrefix(bytes.TrimSpace(line), []byte("0::")); ok {
+			path, found = string(rest), true
+		}
+	}
+	if !found || strings.Contains(path, "/..") {
+		return "", errors.New("this process has no cgroup v2 that it can see")
+	}
+	for line := range bytes.Lines(mountinfo) {
+		before, after, _ := strings.Cut(string(line), " - ")
+		mount, fstype := strings.Fields(before), strings.Fields(after)
+		if len(mount) < 5 || len(fstype) < 1 || fstype[0] != "cgroup2" {
+			continue
+		}
+		// A container may see a part of the tree: its root is mount[3].
+		if rel, err := filepath.Rel(mount[3], path); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
+			return filepath.Join(unescapeMount(mount[4]), rel), nil
+		}
+	}
+	return "", errors.New("no cgroup2 file system is mounted")
+}
+
+func unescapeMount(s string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+}
+
+// make makes the cgroup of a run.
+func (r *cgroupRoot) make(t Tag) (*cgroup, error) {
+	dir := filepath.Join(r.dir, t.cgroupName())
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make cgroup: %w", err)
+	}
+	return &cgroup{dir: dir, released: filepath.Join(r.dir, releasedDir)}, nil
+}
+
+// tags are the runs that have a cgroup, dead or alive.
+func (r *cgroupRoot) tags() []Tag {
+	entries, _ := os.ReadDir(r.dir)
+	var tags []Tag
+	for _, e := range entries {
+		if t, ok := parseCgroupName(e.Name()); ok && e.IsDir() {
+			tags = append(tags, t)
+		}
+	}
+	return tags
+}
+
+func (r *cgroupRoot) open(t Tag) *cgroup {
+	return &cgroup{dir: filepath.Join(r.dir, t.cgroupName()), released: filepath.Join(r.dir, releasedDir)}
+}
+
+func (t Tag) cgroupName() string { return t.Incarnation + "." + t.Run + "." + string(t.OnUnlord) }
+
+func parseCgroupName(name string) (Tag, bool) {
+	part := strings.Split(name, ".")
+	if len(part) != 3 || !plainName(part[0]) || !plainName(part[1]) {
+		return Tag{}, false
+	}
+	return Tag{Incarnation: part[0], Run: part[1], OnUnlord: onUnlord(jobs.OnUnlord(part[2]))}, true
+}
+
+func onUnlord(o jobs.OnUnlord) jobs.OnUnlord {
+	if o == jobs.OnUnlordKill {
+		return o
+	}
+	return jobs.OnUnlordFinish
+}
+
+// A cgroup is the tree of a run that has one. It may have cgroups in it, made
+// by the run itself.
+type cgroup struct{ dir, released string }
+
+// procs are the living processes of the cgroup and those below it.
+func (c *cgroup) procs() []int {
+	var pids []int
+	_ = filepath.WalkDir(c.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return nil // it is being taken apart while we look
+		}
+		b, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+		if err != nil {
+			return nil
+		}
+		for sc := bufio.NewScanner(bytes.NewReader(b)); sc.Scan(); {
+			if pid, err := strconv.Atoi(sc.Text()); err == nil && pid > 0 {
+				pids = append(pids, pid)
+			}
+		}
+		return nil
+	})
+	return pids
+}
+
+// holds reports whether the process is in the cgroup now.
+func (c *cgroup) holds(pid int) bool {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	if err != nil {
+		return false
+	}
+	inner := filepath.Join(cgroupDir, filepath.Base(c.dir))
+	for line := range strings.Lines(string(b)) {
+		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
+			return strings.HasSuffix(path, "/"+inner) || strings.Contains(path, "/"+inner+"/")
+		}
+	}
+	return false
+}
+
+func (c *cgroup) signal(sig unix.Signal) {
+	for _, pid := range c.procs() {
+		signalIf(pid, sig, c.holds)
+	}
+}
+
+// kill asks the kernel, which kills what is being forked as well; before
+// Linux 5.14 it has to be done by hand, and again until nothing is left.
+func (c *cgroup) kill() {
+	if err := writeFile(filepath.Join(c.dir, "cgroup.kill"), "1"); err != nil {
+		c.signal(unix.SIGKILL)
+	}
+}
+
+func (c *cgroup) empty() bool {
+	b, err := os.ReadFile(filepath.Join(c.dir, "cgroup.events"))
+	return isGone(err) || err == nil && bytes.Contains(b, []byte("populated 0"))
+}
+
+// remove takes the cgroup away, with those below it. False: somebody lives in it.
+func (c *cgroup) remove() bool {
+	err := unix.Rmdir(c.dir)
+	if err == nil || err == unix.ENOENT {
+		return true
+	}
+	var below []string
+	_ = filepath.WalkDir(c.dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			below = append(below, path)
+		}
+		return nil
+	})
+	for i := len(below) - 1; i >= 0; i-- { // the deepest first
+		err = unix.Rmdir(below[i])
+	}
+	return err == nil
+}
+
+// release moves what is left to where nobody looks for runs.
+func (c *cgroup) release() {
+	procs := filepath.Join(c.released, "cgroup.procs")
+	for range releaseRounds {
+		if c.remove() {
+			return
+		}
+		for _, pid := range c.procs() {
+			// The pid may be another's by now only if its process died in the
+			// last microseconds; the worst is a stranger in a cgroup without limits.
+			if c.holds(pid) {
+				_ = writeFile(procs, strconv.Itoa(pid))
+			}
+		}
+	}
+}
+
+// notForCgroups reports whether a fork may have failed for the cgroup's sake.
+func notForCgroups(err error) bool {
+	for _, e := range []unix.Errno{unix.ENOSYS, unix.EPERM, unix.EINVAL, unix.EOPNOTSUPP, unix.EBUSY, unix.EBADF, unix.ENODEV} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// writeFile writes to a file that exists; cgroup files must not be created.
+func writeFile(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}

@@ -1,0 +1,280 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// MinOutput is the least limit of an output file, in bytes: below, there is no
+// room for a head, a tail and the line between them.
+const MinOutput = 4 << 10
+
+const (
+	// markSize is more than the line is long that says what was cut.
+	markSize = 80
+	// segmentMark stands between the path and the offset in a segment's name.
+	segmentMark = ".from-"
+	// sealed is the mode of a file that is complete: what lies beside it is
+	// already in it. open is the mode until then. Both are for the agent alone.
+	sealed, open = 0o400, 0o600
+	// readTries bounds how often a reader starts again because a segment went
+	// away while it was opening them.
+	readTries = 8
+)
+
+// An OutputFile keeps the output of a run in a file of at most so many bytes:
+// all of it, or the first half and the end, and between them a line that says
+// how many bytes are missing. It is a Sink, safe for concurrent use, and holds
+// nothing in memory.
+//
+// What does not fit in the head goes to segments beside the file, each a
+// quarter of the limit, of which the last two are kept; the name of each is the
+// offset at which it begins. So ReadOutput can read what there is at any time,
+// after a crash as well, and Close can put it together.
+type OutputFile struct {
+	path         string
+	half, fourth int64 // what the head and each segment may hold
+
+	mu      sync.Mutex
+	file    *os.File // that is written to
+	room    int64    // what it may still take
+	written int64    // of the whole output so far, kept or not
+	tail    []int64  // the offsets of the segments, at most two
+	err     error    // the first; nothing is written after it
+}
+
+// CreateOutput makes the file, and its directory if need be. Only the agent's
+// own user can read it.
+func CreateOutput(path string, limit int64) (*OutputFile, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("make output file: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, open)
+	if err != nil {
+		return nil, fmt.Errorf("make output file: %w", err)
+	}
+	limit = max(limit, MinOutput) - markSize
+	return &OutputFile{path: path, half: limit / 2, fourth: limit / 4, file: f, room: limit / 2}, nil
+}
+
+// Line appends a line of either stream. An error (a full disk, say) ends the
+// writing and not the run; Close returns it.
+func (o *OutputFile) Line(_ string, line []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err == nil {
+		o.err = o.write(append(line[:len(line):len(line)], '\n'))
+	}
+}
+
+func (o *OutputFile) write(line []byte) error {
+	if int64(len(line)) > o.room {
+		if err := o.turn(); err != nil {
+			return err
+		}
+		if over := int64(len(line)) - o.room; over > 0 { // the limit is below a few lines
+			line = line[over:]
+		}
+	}
+	n, err := o.file.Write(line)
+	o.room -= int64(n)
+	o.written += int64(n)
+	return err
+}
+
+// turn goes on to the next segment and forgets the one before the last.
+func (o *OutputFile) turn() error {
+	if len(o.tail) == 2 {
+		if err := os.Remove(segment(o.path, o.tail[0])); err != nil {
+			return err
+		}
+		o.tail = o.tail[1:]
+	}
+	if err := o.file.Close(); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(segment(o.path, o.written), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, open)
+	if err != nil {
+		return err
+	}
+	o.file, o.room = f, o.fourth
+	o.tail = append(o.tail, o.written)
+	return nil
+}
+
+// Close puts head and tail together. It returns the first error there was.
+func (o *OutputFile) Close() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.file == nil {
+		return nil
+	}
+	err := errors.Join(o.err, o.file.Close())
+	if errors.Is(err, os.ErrClosed) { // turn had closed it before it failed
+		err = o.err
+	}
+	o.file, o.err = nil, os.ErrClosed
+	if err = errors.Join(err, sealOutput(o.path)); err != nil {
+		return fmt.Errorf("write output file: %w", err)
+	}
+	return nil
+}
+
+// sealOutput makes one file of a head and its segments, also of those that an
+// agent left which was killed. A reader sees it before or after, not between.
+func sealOutput(path string) error {
+	segments, err := segmentsOf(path)
+	if err != nil {
+		return err
+	}
+	if len(segments) == 0 {
+		return os.Chmod(path, sealed)
+	}
+	whole, err := ReadOutput(path)
+	if err != nil {
+		return err
+	}
+	defer whole.Close()
+	next := path + ".new"
+	f, err := os.OpenFile(next, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, open)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, whole)
+	if err = errors.Join(err, f.Chmod(sealed), f.Close()); err == nil {
+		err = os.Rename(next, path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(next)) // the segments stay readable
+	}
+	for _, at := range segments {
+		err = errors.Join(err, os.Remove(segment(path, at)))
+	}
+	return err
+}
+
+// RemoveOutput removes an output file and what may lie beside it.
+func RemoveOutput(path string) error {
+	segments, err := segmentsOf(path)
+	for _, at := range segments {
+		err = errors.Join(err, os.Remove(segment(path, at)))
+	}
+	if err = errors.Join(err, os.Remove(path)); err != nil {
+		return fmt.Errorf("remove output: %w", err)
+	}
+	return nil
+}
+
+// ReadOutput opens the output of a run, finished or not, as Close would leave
+// it at this moment. It does not see what is written later.
+func ReadOutput(path string) (io.ReadCloser, error) {
+	var r *outputReader
+	var err error
+	for range readTries {
+		if r, err = openOutput(path); !errors.Is(err, errTurned) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read output: %w", err)
+	}
+	return r, nil
+}
+
+// errTurned means that a segment went away since we saw it.
+var errTurned = errors.New("the output is written faster than it can be opened")
+
+type outputReader struct {
+	io.Reader
+	files []*os.File
+}
+
+func (r *outputReader) Close() error {
+	var err error
+	for _, f := range r.files {
+		err = errors.Join(err, f.Close())
+	}
+	return err
+}
+
+func openOutput(path string) (_ *outputReader, err error) {
+	r := &outputReader{}
+	defer func() {
+		if err != nil {
+			r.Close()
+		}
+	}()
+	head, size, mode, err := r.add(path)
+	if err != nil {
+		return nil, err
+	}
+	parts := []io.Reader{head}
+	segments, err := segmentsOf(path)
+	if err != nil {
+		return nil, err
+	}
+	if mode == sealed {
+		segments = nil
+	}
+	for i, at := range segments {
+		part, _, _, err := r.add(segment(path, at))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, errTurned
+		}
+		if err != nil {
+			return nil, err
+		}
+		if i == 0 && at > size {
+			parts = append(parts, strings.NewReader(fmt.Sprintf("[... %d bytes cut ...]\n", at-size)))
+		}
+		parts = append(parts, part)
+	}
+	r.Reader = io.MultiReader(parts...)
+	return r, nil
+}
+
+// add opens one of the files, to be read up to its present size.
+func (r *outputReader) add(path string) (io.Reader, int64, fs.FileMode, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	r.files = append(r.files, f)
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	return io.LimitReader(f, info.Size()), info.Size(), info.Mode().Perm(), nil
+}
+
+func segment(path string, at int64) string {
+	return path + segmentMark + strconv.FormatInt(at, 10)
+}
+
+// segmentsOf are the offsets of the segments beside path, in order.
+func segmentsOf(path string) ([]int64, error) {
+	names, err := filepath.Glob(globQuote(path) + segmentMark + "*")
+	if err != nil {
+		return nil, err
+	}
+	var offsets []int64
+	for _, name := range names {
+		if at, err := strconv.ParseInt(name[len(path)+len(segmentMark):], 10, 64); err == nil {
+			offsets = append(offsets, at)
+		}
+	}
+	slices.Sort(offsets)
+	return offsets, nil
+}
+
+func globQuote(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
+}
