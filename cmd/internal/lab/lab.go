@@ -18,7 +18,10 @@ import (
 // maxHosts fit the kernel's neighbour table, which all namespaces share.
 const maxHosts = 30
 
-const namespaces = "/run/netns" // where ip netns keeps them
+const (
+	labPrefix  = "lc"         // of every namespace; the process's id follows
+	namespaces = "/run/netns" // where ip netns keeps them
+)
 
 // Lab is a network of hosts. Its methods fail the test if they cannot do their
 // work; they must be called from the test's goroutine.
@@ -57,9 +60,9 @@ func New(t testing.TB, n int) *Lab {
 	if n < 1 || n > maxHosts {
 		t.Fatalf("lab of %d hosts: want 1 to %d", n, maxHosts)
 	}
-	sweep.Do(sweepStale)
+	sweep.Do(func() { sweepStale(strconv.Itoa(os.Getpid())) })
 
-	name := fmt.Sprintf("lc%d-%d", os.Getpid(), labs.Add(1))
+	name := fmt.Sprintf("%s%d-%d", labPrefix, os.Getpid(), labs.Add(1))
 	l := &Lab{t: t, sw: name + "-sw", downs: make(map[int]bool)}
 	t.Cleanup(func() {
 		for _, h := range l.Hosts {
@@ -165,31 +168,31 @@ func remove(namespace string) {
 }
 
 // sweepStale removes the labs and binaries of test processes that are gone.
-func sweepStale() {
+// own is this process's id before it has had a lab: what then carries that id is
+// of an earlier process.
+func sweepStale(own string) {
 	entries, _ := os.ReadDir(namespaces)
 	for _, e := range entries {
-		var pid, k int
-		var what string
-		if n, _ := fmt.Sscanf(e.Name(), "lc%d-%d-%s", &pid, &k, &what); n == 3 && stale(pid) {
+		pid, _, isLab := strings.Cut(strings.TrimPrefix(e.Name(), labPrefix), "-")
+		if isLab && strings.HasPrefix(e.Name(), labPrefix) && (pid == own || gone(pid)) {
 			remove(e.Name())
 		}
 	}
 	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), binaryDir+"*"))
 	for _, dir := range dirs {
-		text, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), binaryDir), "-")
-		if pid, err := strconv.Atoi(text); err == nil && stale(pid) {
+		if pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), binaryDir), "-"); gone(pid) {
 			_ = os.RemoveAll(dir)
 		}
 	}
 }
 
-// stale says whether a test process is gone. Our own id counts as such: this
-// runs before our first lab.
-func stale(pid int) bool {
-	if pid == os.Getpid() {
-		return true
+// gone says whether text is the id of a process that does not exist.
+func gone(text string) bool {
+	pid, err := strconv.Atoi(text)
+	if err != nil || pid <= 0 {
+		return false
 	}
-	_, err := os.Stat(filepath.Join("/proc", strconv.Itoa(pid)))
+	_, err = os.Stat(filepath.Join("/proc", text))
 	return os.IsNotExist(err)
 }
 
