@@ -1,0 +1,146 @@
+package legion
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// MaxState bounds an encoded announcement, in bytes.
+const MaxState = 4 << 20
+
+// Encode writes the announcement in CBOR, behind a version byte.
+func (s NodeState) Encode() ([]byte, error) {
+	b, err := cbor.Marshal(s)
+	if err != nil {
+		return nil, fmt.Errorf("encode announcement: %w", err)
+	}
+	return append([]byte{Version}, b...), nil
+}
+
+// DecodeState reads what Encode wrote.
+func DecodeState(b []byte) (NodeState, error) {
+	var s NodeState
+	switch {
+	case len(b) == 0 || len(b) > MaxState:
+		return s, fmt.Errorf("decode announcement: %d bytes", len(b))
+	case b[0] != Version:
+		return s, ErrVersion
+	}
+	if err := decoding.Unmarshal(b[1:], &s); err != nil {
+		return s, fmt.Errorf("decode announcement: %w", err)
+	}
+	if s.Name == "" || len(s.Name) > MaxName || s.Incarnation == (ID{}) {
+		return s, fmt.Errorf("decode announcement: no sender")
+	}
+	return s, nil
+}
+
+// A Status is what a node knows of the protocol's state, for people to see.
+type Status struct {
+	Electorate *Electorate
+	Voter      bool
+	Trouble    string      // why this node takes no part, if so
+	Nodes      []NodeState // announced, this node included, by name
+	Legions    []LegionStatus
+}
+
+// A LegionStatus is a node's view of one legion.
+type LegionStatus struct {
+	Legion string
+	Lord   string // empty: none known
+	Term   uint64
+	Since  time.Time // of this node's own reign; zero elsewhere
+	// Trusted is how long this node's own reign lasts without another answer.
+	Trusted time.Duration
+	Quorum  int
+	Votes   int // living grants for Term that this node knows of
+	// Agreed says that every voter this node knows votes for the same lord in
+	// the same term and follows the same electorate.
+	Agreed     bool
+	Succession []string // fit candidates but the lord, best first
+}
+
+// Status returns this node's view. It changes nothing.
+func (c *Core) Status(now Now) Status {
+	self := c.own
+	s := Status{Electorate: c.electorate, Voter: c.voter(), Trouble: c.trouble, Nodes: []NodeState{self}}
+	known := map[string]bool{}
+	for name := range c.cfg.Legions {
+		known[name] = true
+	}
+	for _, p := range c.peers {
+		if c.living(p) {
+			s.Nodes = append(s.Nodes, p.state)
+			for _, l := range p.state.Legions {
+				known[l.Legion] = true
+			}
+		}
+	}
+	slices.SortFunc(s.Nodes, func(a, b NodeState) int { return compareNames(a.Name, b.Name) })
+	if c.electorate == nil {
+		return s
+	}
+	for _, name := range slices.Sorted(maps.Keys(known)) {
+		s.Legions = append(s.Legions, c.legionStatus(now, name, s.Nodes))
+	}
+	return s
+}
+
+func (c *Core) legionStatus(now Now, legion string, nodes []NodeState) LegionStatus {
+	s := LegionStatus{Legion: legion, Quorum: c.quorum(legion)}
+	if t := c.thrones[legion]; t != nil {
+		s.Term = t.Term
+	}
+	for i := range nodes {
+		for _, r := range nodes[i].Reigns {
+			if r.Legion == legion && r.Term >= s.Term {
+				s.Lord, s.Term = nodes[i].Name, r.Term
+			}
+		}
+	}
+	if l := c.lordships[legion]; l != nil {
+		if left, ok := c.Trusted(now, legion, l.term); ok {
+			s.Lord, s.Term, s.Since, s.Trusted = c.cfg.Name, l.term, l.since.Wall, left
+		}
+	}
+	voters := 0
+	for i := range nodes {
+		n := &nodes[i]
+		if !c.electorate.names(n.Name, n.Instance) {
+			continue
+		}
+		sameEpoch := n.Electorate != nil && n.Electorate.Cluster == c.electorate.Cluster && n.Electorate.Epoch == c.electorate.Epoch
+		for _, v := range n.Votes {
+			if v.Legion == legion && v.Name == s.Lord && v.Term == s.Term {
+				s.Votes++
+				if sameEpoch {
+					voters++
+				}
+			}
+		}
+	}
+	s.Agreed = s.Lord != "" && voters == len(c.electorate.Voters)
+	type one struct {
+		name string
+		rank Rank
+	}
+	var line []one
+	for i := range nodes {
+		if r, ok := nodes[i].rank(legion); ok && nodes[i].Name != s.Lord {
+			line = append(line, one{nodes[i].Name, r})
+		}
+	}
+	slices.SortFunc(line, func(a, b one) int { return b.rank.compare(a.rank) })
+	for _, o := range line {
+		s.Succession = append(s.Succession, o.name)
+	}
+	return s
+}
+
+// Rank returns the node's rank in a legion by its own announcement, and false
+// if it does not stand there.
+func (s *NodeState) Rank(legion string) (Rank, bool) { return s.rank(legion) }
