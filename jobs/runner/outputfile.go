@@ -20,8 +20,8 @@ const MinOutput = 4 << 10
 const (
 	// markSize is more than the line is long that says what was cut.
 	markSize = 80
-	// segmentMark stands between the path and the offset in a segment's name.
-	segmentMark = ".from-"
+	// tailDir is added to the path for the directory of the segments.
+	tailDir = ".tail"
 	// sealed is the mode of a file that is complete: what lies beside it is
 	// already in it. open is the mode until then. Both are for the agent alone.
 	sealed, open = 0o400, 0o600
@@ -35,9 +35,9 @@ const (
 // how many bytes are missing. It is a Sink, safe for concurrent use, and holds
 // nothing in memory.
 //
-// What does not fit in the head goes to segments beside the file, each a
-// quarter of the limit, of which the last two are kept; the name of each is the
-// offset at which it begins. So ReadOutput can read what there is at any time,
+// What does not fit in the head goes to segments in a directory beside the file,
+// each a quarter of the limit, of which the last two are kept; the name of each
+// is the offset at which it begins. So ReadOutput can read what there is at any time,
 // after a crash as well, and Close can put it together.
 type OutputFile struct {
 	path         string
@@ -101,6 +101,11 @@ func (o *OutputFile) turn() error {
 	if err := o.file.Close(); err != nil {
 		return err
 	}
+	if len(o.tail) == 0 {
+		if err := os.Mkdir(o.path+tailDir, 0o700); err != nil {
+			return err
+		}
+	}
 	f, err := os.OpenFile(segment(o.path, o.written), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, open)
 	if err != nil {
 		return err
@@ -155,19 +160,12 @@ func sealOutput(path string) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(next)) // the segments stay readable
 	}
-	for _, at := range segments {
-		err = errors.Join(err, os.Remove(segment(path, at)))
-	}
-	return err
+	return os.RemoveAll(path + tailDir)
 }
 
 // RemoveOutput removes an output file and what may lie beside it.
 func RemoveOutput(path string) error {
-	segments, err := segmentsOf(path)
-	for _, at := range segments {
-		err = errors.Join(err, os.Remove(segment(path, at)))
-	}
-	if err = errors.Join(err, os.Remove(path)); err != nil {
+	if err := errors.Join(os.RemoveAll(path+tailDir), os.Remove(path)); err != nil {
 		return fmt.Errorf("remove output: %w", err)
 	}
 	return nil
@@ -194,6 +192,7 @@ var errTurned = errors.New("the output is written faster than it can be opened")
 
 type outputReader struct {
 	io.Reader
+	parts []io.Reader
 	files []*os.File
 }
 
@@ -212,69 +211,63 @@ func openOutput(path string) (_ *outputReader, err error) {
 			r.Close()
 		}
 	}()
-	head, size, mode, err := r.add(path)
-	if err != nil {
-		return nil, err
-	}
-	parts := []io.Reader{head}
+	// In this order: where there are segments the head has stopped growing.
 	segments, err := segmentsOf(path)
 	if err != nil {
 		return nil, err
 	}
-	if mode == sealed {
+	head, err := r.add(path)
+	if err != nil {
+		return nil, err
+	}
+	if head.Mode().Perm() == sealed {
 		segments = nil
 	}
-	for i, at := range segments {
-		part, _, _, err := r.add(segment(path, at))
-		if errors.Is(err, fs.ErrNotExist) {
+	if len(segments) > 0 && segments[0] > head.Size() {
+		r.parts = append(r.parts, strings.NewReader(fmt.Sprintf("[... %d bytes cut ...]\n", segments[0]-head.Size())))
+	}
+	for _, at := range segments {
+		if _, err := r.add(segment(path, at)); errors.Is(err, fs.ErrNotExist) {
 			return nil, errTurned
-		}
-		if err != nil {
+		} else if err != nil {
 			return nil, err
 		}
-		if i == 0 && at > size {
-			parts = append(parts, strings.NewReader(fmt.Sprintf("[... %d bytes cut ...]\n", at-size)))
-		}
-		parts = append(parts, part)
 	}
-	r.Reader = io.MultiReader(parts...)
+	r.Reader = io.MultiReader(r.parts...)
 	return r, nil
 }
 
 // add opens one of the files, to be read up to its present size.
-func (r *outputReader) add(path string) (io.Reader, int64, fs.FileMode, error) {
+func (r *outputReader) add(path string) (fs.FileInfo, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, 0, 0, err
+		return nil, err
 	}
 	r.files = append(r.files, f)
 	info, err := f.Stat()
 	if err != nil {
-		return nil, 0, 0, err
+		return nil, err
 	}
-	return io.LimitReader(f, info.Size()), info.Size(), info.Mode().Perm(), nil
+	r.parts = append(r.parts, io.LimitReader(f, info.Size()))
+	return info, nil
 }
 
 func segment(path string, at int64) string {
-	return path + segmentMark + strconv.FormatInt(at, 10)
+	return filepath.Join(path+tailDir, strconv.FormatInt(at, 10))
 }
 
-// segmentsOf are the offsets of the segments beside path, in order.
+// segmentsOf are the offsets of the segments of an output, in order.
 func segmentsOf(path string) ([]int64, error) {
-	names, err := filepath.Glob(globQuote(path) + segmentMark + "*")
-	if err != nil {
+	entries, err := os.ReadDir(path + tailDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	var offsets []int64
-	for _, name := range names {
-		if at, err := strconv.ParseInt(name[len(path)+len(segmentMark):], 10, 64); err == nil {
+	for _, e := range entries {
+		if at, err := strconv.ParseInt(e.Name(), 10, 64); err == nil {
 			offsets = append(offsets, at)
 		}
 	}
 	slices.Sort(offsets)
 	return offsets, nil
-}
-
-func globQuote(path string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }
