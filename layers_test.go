@@ -50,6 +50,7 @@ var layers = map[string][]string{
 		"jobs/runner",        // its trampoline runs before main does
 		"scheduler/cronspec", // next --spec needs no node
 	},
+	"scripts/testreport": {},
 }
 
 // pure packages are functions of their arguments: no operating system, no
