@@ -39,11 +39,13 @@ var layers = map[string][]string{
 	// The house around them.
 	"cmd/internal/config":  {"checks", "jobs", "legion", "scheduler", "scheduler/cronspec"},
 	"cmd/internal/control": {},
+	"cmd/internal/lab":     {}, // hosts for tests of the real binary
+	"cmd/internal/logging": {},
 	"cmd/internal/web":     {"cmd/internal/control"},
 	"cmd/internal/sim":     {"checks", "jobs", "jobs/ledger", "legion", "scheduler", "scheduler/cronspec"},
 	"cmd/internal/daemon": {
 		"checks", "checks/probe", "jobs", "jobs/ledger", "jobs/runner", "legion", "legion/gossip",
-		"scheduler", "scheduler/cronspec", "cmd/internal/config", "cmd/internal/control", "cmd/internal/web",
+		"scheduler", "scheduler/cronspec", "cmd/internal/config", "cmd/internal/control", "cmd/internal/logging", "cmd/internal/web",
 	},
 	"cmd/legion-cron": {
 		"cmd/internal/config", "cmd/internal/control", "cmd/internal/daemon",
