@@ -197,4 +197,4 @@ func (c *console) write(e entry) error {
 	return err
 }
 
-func (c *console) holds() bool { return false }
+func (c *console) away(error) bool { return false }

@@ -1,8 +1,10 @@
 package logging
 
 import (
+	"errors"
 	"maps"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/journal"
@@ -60,8 +62,11 @@ func (j *journald) output(job string, fields []zapcore.Field) func(time.Time, st
 
 func (j *journald) write(e entry) error { return journal.Send(e.message, e.priority, e.fields) }
 
-// holds: journald comes back when it was restarted or stalled.
-func (j *journald) holds() bool { return true }
+// away: journald is being restarted, and comes back.
+func (j *journald) away(err error) bool {
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EAGAIN)
+}
 
 // fieldName is what a key is called in the journal: LEGION itself, or behind
 // LEGION_, in the letters that journald takes.

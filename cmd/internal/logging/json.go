@@ -59,4 +59,4 @@ func (j *jsonLines) write(e entry) error {
 	return err
 }
 
-func (j *jsonLines) holds() bool { return false }
+func (j *jsonLines) away(error) bool { return false }

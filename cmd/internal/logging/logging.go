@@ -49,9 +49,9 @@ type format interface {
 	// fields do not.
 	output(job string, fields []zapcore.Field) func(now time.Time, stream string, line []byte) entry
 	write(entry) error
-	// holds reports whether an entry that could not be written may be written
-	// later. If not it counts as dropped.
-	holds() bool
+	// away reports whether an error of write means that the same entry can be
+	// written later. If not it is dropped.
+	away(error) bool
 }
 
 // Open starts a log. It must be closed.
@@ -89,7 +89,7 @@ func Open(c Config) (*Log, error) {
 
 func start(f format, level zap.AtomicLevel) *Log {
 	l := &Log{level: level, format: f}
-	l.queue = newQueue(f.write, f.holds(), func(n uint64) entry {
+	l.queue = newQueue(f.write, f.away, func(n uint64) entry {
 		return f.line(zapcore.Entry{Level: zap.WarnLevel, Time: time.Now(), Message: "log lines were dropped: they came faster than they could be written"},
 			[]zapcore.Field{Event("log-dropped"), zap.Uint64(keyDropped, n)})
 	})

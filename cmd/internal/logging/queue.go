@@ -48,7 +48,7 @@ func (e entry) cost() int {
 // A queue holds entries until one goroutine has written them.
 type queue struct {
 	write func(entry) error
-	holds bool
+	away  func(error) bool
 	told  func(dropped uint64) entry // the line that tells of drops
 
 	mu      sync.Mutex
@@ -63,9 +63,9 @@ type queue struct {
 	done    chan struct{} // closed: the goroutine has ended
 }
 
-func newQueue(write func(entry) error, holds bool, told func(uint64) entry) *queue {
+func newQueue(write func(entry) error, away func(error) bool, told func(uint64) entry) *queue {
 	q := &queue{
-		write: write, holds: holds, told: told,
+		write: write, away: away, told: told,
 		wake: make(chan struct{}, 1), abandon: make(chan struct{}), done: make(chan struct{}),
 	}
 	go q.run()
@@ -164,7 +164,7 @@ func (q *queue) deliver(e entry) bool {
 		if err == nil {
 			return true
 		}
-		if !q.holds {
+		if !q.away(err) {
 			q.drop()
 			return true
 		}
