@@ -55,10 +55,12 @@ func (d delegate) NotifyMsg(msg []byte) { d.n.receive(msg, false) }
 // two of them to find out; memberlist's lock is held here.
 func (d delegate) NotifyConflict(existing, other *memberlist.Node) {
 	if existing.Name == d.n.cfg.Name {
-		select {
-		case d.n.rivals <- other.Address():
-		default: // one is being looked at
-		}
+		d.n.suspect(other.Address())
+		return
+	}
+	select {
+	case d.n.conflicts <- conflict{existing.Name, existing.Address(), other.Address()}:
+	default: // memberlist will come across it again
 	}
 }
 
@@ -102,6 +104,8 @@ func (n *Node) dispatch(k kind, body []byte) error {
 		return handle(body, n.answerWho)
 	case kindIam:
 		return handle(body, n.heardIam)
+	case kindRival:
+		return handle(body, n.heardRival)
 	case kindAsk:
 		return handle(body, n.giveTicket)
 	case kindTicket:

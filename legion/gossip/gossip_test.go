@@ -423,8 +423,11 @@ func TestElderIsOne(t *testing.T) {
 		for _, delay := range []time.Duration{0, 100 * time.Millisecond} {
 			// x-1 started skew before x-2; each asks, and the answer ages on the way.
 			one, two := skew+time.Minute, time.Minute
-			firstGoes := elder(iam{Age: two - delay, Incarnation: "x-2"}, one, "x-1")
-			secondGoes := elder(iam{Age: one - delay, Incarnation: "x-1"}, two, "x-2")
+			at := func(age time.Duration, incarnation string) iam {
+				return iam{Name: "x", Incarnation: incarnation, Age: age}
+			}
+			firstGoes := elder(at(two-delay, "x-2"), at(one, "x-1"))
+			secondGoes := elder(at(one-delay, "x-1"), at(two, "x-2"))
 			if firstGoes || !secondGoes {
 				t.Errorf("skew %v, delay %v: first goes %v, second goes %v", skew, delay, firstGoes, secondGoes)
 			}

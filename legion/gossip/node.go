@@ -46,9 +46,10 @@ type Node struct {
 	gate      gate
 	whoTime   time.Duration // wait for an answer to who
 
-	announce chan struct{} // 1: the state is to be announced
-	rivals   chan string   // 1: an address where our name is held
-	local    chan []byte   // messages to ourselves
+	announce  chan struct{} // 1: the state is to be announced
+	rivals    chan string   // 1: an address where our name is held
+	conflicts chan conflict // of others' names
+	local     chan []byte   // messages to ourselves
 
 	ctx    context.Context // ends with Stop
 	cancel context.CancelFunc
@@ -134,7 +135,7 @@ func newNode(cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, log: cfg.Log, peers: peers, meta: meta, born: time.Now(), keyring: keyring,
 		lines: newLogger(cfg.Log), calls: newCalls(), states: newStates(cfg.Name, cfg.Incarnation),
-		announce: make(chan struct{}, 1), rivals: make(chan string, 1), local: make(chan []byte, maxLocal),
+		announce: make(chan struct{}, 1), rivals: make(chan string, 1), conflicts: make(chan conflict, maxConflicts), local: make(chan []byte, maxLocal),
 		done: make(chan struct{}), senders: make(map[string]*sender), asked: make(map[uint64]chan<- iam), whoTime: whoLAN,
 	}
 	dialing := dialLAN

@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/memberlist"
 	"go.uber.org/zap"
 )
 
@@ -28,17 +27,10 @@ const (
 	// are still not members: each side first has to learn that the other
 	// thinks it dead, and refute that.
 	secondLook = time.Second
-	// ghostTime is how long after a sign of a dead namesake every peer is
-	// joined again, so that they learn of us once they have buried it.
-	ghostTime = time.Minute
-	// reclaim is how long a failed node keeps its name from another address.
-	reclaim = 5 * time.Second
 
 	resolveTime  = 2 * time.Second
 	maxResolved  = 64 // addresses taken from one DNS answer
 	joinParallel = 8  // connections at a time in one round
-	whoTries     = 3
-	contestEvery = 2 * time.Second // per rival, once running
 )
 
 // peer is one entry of Config.Join.
@@ -217,98 +209,4 @@ func (n *Node) joinMissing(ctx context.Context) (again bool) {
 		return !again
 	})
 	return again
-}
-
-func (n *Node) haunted() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return time.Since(n.ghost) < ghostTime
-}
-
-// contest asks whoever holds our name at addr for its age. It returns true if
-// that one is older: then we are the one to go.
-func (n *Node) contest(ctx context.Context, addr string) bool {
-	n.mu.Lock()
-	n.ghost = time.Now()
-	n.mu.Unlock()
-	heard := make(chan iam, 1)
-	question := who{Nonce: nonce(), Reply: n.table.self.Addr}
-	n.mu.Lock()
-	n.asked[question.Nonce] = heard
-	n.mu.Unlock()
-	defer func() {
-		n.mu.Lock()
-		delete(n.asked, question.Nonce)
-		n.mu.Unlock()
-	}()
-	age := time.Since(n.born)
-	for range whoTries {
-		n.sendAddr(addr, kindWho, question)
-		timer := time.NewTimer(n.whoTime)
-		select {
-		case other := <-heard:
-			timer.Stop()
-			return other.Name == n.cfg.Name && other.Incarnation != n.cfg.Incarnation &&
-				elder(other, age, n.cfg.Incarnation)
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return false
-		}
-	}
-	return false
-}
-
-// elder says whether other goes before a node of this age. Those started
-// within ageSlack of each other could each think itself the younger, or the
-// elder; they go by their incarnations.
-func elder(other iam, age time.Duration, incarnation string) bool {
-	const ageSlack = time.Second
-	if d := other.Age - age; d > ageSlack || d < -ageSlack {
-		return d > 0
-	}
-	return other.Incarnation < incarnation
-}
-
-func (n *Node) answerWho(w who) {
-	n.sendAddr(w.Reply, kindIam, iam{
-		Nonce: w.Nonce, Name: n.cfg.Name, Incarnation: n.cfg.Incarnation, Age: time.Since(n.born),
-	})
-}
-
-// sendAddr sends a packet to whoever is at an address, member or not.
-func (n *Node) sendAddr(addr string, k kind, v any) {
-	msg, err := pack(k, v)
-	if err == nil {
-		err = n.list.SendToAddress(memberlist.Address{Addr: addr}, msg)
-	}
-	if err != nil {
-		n.log.Debug("namesake not reached", zap.String("addr", addr), zap.Error(err))
-	}
-}
-
-func (n *Node) heardIam(i iam) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if heard, ok := n.asked[i.Nonce]; ok {
-		delete(n.asked, i.Nonce)
-		heard <- i // has room for the one
-	}
-}
-
-// runContest settles what becomes known of namesakes after the start.
-func (n *Node) runContest(ctx context.Context) {
-	for {
-		select {
-		case addr := <-n.rivals:
-			if n.contest(ctx, addr) && n.cfg.Conflict != nil {
-				n.cfg.Conflict(addr)
-			}
-		case <-ctx.Done():
-			return
-		}
-		if !wait(ctx, contestEvery) {
-			return
-		}
-	}
 }

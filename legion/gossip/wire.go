@@ -41,6 +41,7 @@ const (
 	kindStates                   // push/pull: every announcement known
 	kindWho                      // who are you? (name conflicts)
 	kindIam                      // answer to kindWho
+	kindRival                    // a third node: your name is also held there
 	kindAsk                      // Call, step 1: may I ask?
 	kindTicket                   // step 2: once, with this ticket
 	kindQuestion                 // step 3
@@ -55,10 +56,17 @@ type announcement struct {
 	Body        []byte `cbor:"4,keyasint"`
 }
 
-// who asks the node at an address for its name; the answer goes to Reply.
+// who asks the node at an address who it is, and says who asks; the answer goes
+// to Reply.
 type who struct {
-	Nonce uint64 `cbor:"1,keyasint"`
-	Reply string `cbor:"2,keyasint"`
+	Reply string `cbor:"1,keyasint"`
+	From  iam    `cbor:"2,keyasint"`
+}
+
+// rival tells one holder of a name where the other is.
+type rival struct {
+	Name string `cbor:"1,keyasint"`
+	Addr string `cbor:"2,keyasint"`
 }
 
 // iam answers who. Age is a duration on the sender's clock, never a time.
@@ -148,6 +156,11 @@ func check(v any) error {
 	case who:
 		if len(v.Reply) > maxName {
 			return errors.New("decode who: field out of bounds")
+		}
+		return check(v.From)
+	case rival:
+		if !named(v.Name) || len(v.Addr) > maxName {
+			return errors.New("decode rival: field out of bounds")
 		}
 	case iam:
 		if !named(v.Name) || !named(v.Incarnation) || v.Age < 0 {
