@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/legion-cron/legion-cron/cmd/internal/control"
+	"github.com/legion-cron/legion-cron/jobs/runner"
+)
+
+// The exit codes of every verb.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	runner.Trampoline() // does not return in a process that is to become a run
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run executes one command line and returns its exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	return report(root.ExecuteContext(ctx), stderr)
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "legion-cron",
+		Short:         "cron for a cluster: every job on exactly one node",
+		SilenceErrors: true, // report says them
+		SilenceUsage:  true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			hint := "legion-cron help lists the verbs"
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				hint = "did you mean " + near[0] + "?"
+			}
+			return &usageError{msg: fmt.Sprintf("unknown verb %q", args[0]), hint: hint}
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SuggestionsMinimumDistance = 2
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &usageError{msg: err.Error(), hint: cmd.CommandPath() + " --help"}
+	})
+	root.AddCommand(
+		newValidate(),
+		newStatus(), newJobs(), newNext(), newRuns(), newLord(), newReload(),
+		newKeys(), newVersion(),
+	)
+	for _, verb := range root.Commands() {
+		verb.DisableFlagsInUseLine = true
+	}
+	return root
+}
+
+// usageError is a command line that makes no sense: exit code 2.
+type usageError struct{ msg, hint string }
+
+func (e *usageError) Error() string { return e.msg }
+
+// refusal is a failure with advice.
+type refusal struct{ msg, hint string }
+
+func (e *refusal) Error() string { return e.msg }
+
+// exitError ends the program with a code of the verb's own. Without an error
+// inside there is nothing to say.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// report says err on w, with its hint, and returns the exit code it means.
+func report(err error, w io.Writer) int {
+	if err == nil {
+		return exitDone
+	}
+	code, hint := exitFailed, ""
+	if e, ok := errors.AsType[*exitError](err); ok {
+		code, err = e.code, e.err
+	}
+	if e, ok := errors.AsType[*usageError](err); ok {
+		code, hint = exitUsage, e.hint
+	}
+	if e, ok := errors.AsType[*refusal](err); ok {
+		hint = e.hint
+	}
+	if e, ok := errors.AsType[*control.Error](err); ok {
+		hint = e.Hint
+	}
+	if err != nil {
+		fmt.Fprintf(w, "legion-cron: %v\n", err)
+	}
+	if hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", hint)
+	}
+	return code
+}
+
+// args wraps one of cobra's argument checks, so that what it refuses is a usage error.
+func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return &usageError{msg: cmd.Name() + ": " + err.Error(), hint: "usage: " + cmd.UseLine()}
+		}
+		return nil
+	}
+}
+
+// usage makes a usage error of what the control package refuses to parse.
+func usage(err error) error {
+	if e, ok := errors.AsType[*control.Error](err); ok {
+		return &usageError{msg: e.Message, hint: e.Hint}
+	}
+	return err
+}

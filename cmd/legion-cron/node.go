@@ -1,0 +1,28 @@
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/legion-cron/legion-cron/cmd/internal/control"
+)
+
+// socketEnv names the variable that says where the agent listens.
+const socketEnv = "LEGION_CRON_SOCKET"
+
+// asks gives cmd the flag --socket; the returned function makes the client
+// once flags are parsed.
+func asks(cmd *cobra.Command) func() *control.Client {
+	path := os.Getenv(socketEnv)
+	if path == "" {
+		path = control.DefaultSocket
+	}
+	cmd.Flags().StringVar(&path, "socket", path, "control socket of the agent, or "+socketEnv)
+	return func() *control.Client { return control.NewClient(path) }
+}
+
+// jsonFlag gives cmd the flag --json.
+func jsonFlag(cmd *cobra.Command) *bool {
+	return cmd.Flags().Bool("json", false, "print JSON; its keys do not change")
+}

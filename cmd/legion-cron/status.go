@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/legion-cron/legion-cron/cmd/internal/control"
+)
+
+// watchEvery is how often status --watch asks.
+const watchEvery = time.Second
+
+func newStatus() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Legions, their lords, and what every node weighs",
+		Args:  args(cobra.NoArgs),
+	}
+	client := asks(cmd)
+	asJSON := jsonFlag(cmd)
+	watch := cmd.Flags().Bool("watch", false, "ask again every second, until interrupted")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		w := cmd.OutOrStdout()
+		show := func(ctx context.Context) error {
+			s, err := client().Status(ctx)
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(w, s)
+			}
+			if *watch {
+				fmt.Fprint(w, "\x1b[H\x1b[2J")
+			}
+			return printStatus(w, s, time.Now())
+		}
+		if !*watch {
+			return show(cmd.Context())
+		}
+		return repeat(cmd.Context(), show)
+	}
+	return cmd
+}
+
+// repeat calls show every second until it fails or the user interrupts.
+func repeat(ctx context.Context, show func(context.Context) error) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		err := show(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func printStatus(w io.Writer, s control.Status, now time.Time) error {
+	fmt.Fprintf(w, "%s, legion-cron %s\n", printable(s.Node), printable(s.Version))
+	c := s.Cluster
+	switch {
+	case c.ID == "":
+		fmt.Fprintln(w, "no cluster yet: waiting for the founding")
+	case len(c.Voters) == 1 && len(c.Members) <= 1:
+		fmt.Fprintln(w, "alone")
+	default:
+		fmt.Fprintf(w, "cluster %s, epoch %d, voters %s\n", printable(c.ID), c.Epoch, printable(strings.Join(c.Voters, " ")))
+	}
+
+	fmt.Fprintln(w)
+	legions := newTable("LEGION", "LORD", "TERM", "SINCE", "VOTES", "LAST CHANGE")
+	for _, l := range s.Legions {
+		legions.row(l.Name, l.Lord, fmt.Sprint(l.Term), ago(l.Since, now),
+			fmt.Sprintf("%d of %d, quorum %d", l.Votes, len(c.Voters), l.Quorum), describeChange(l.LastChange, now))
+	}
+	if err := legions.print(w, "no legions"); err != nil {
+		return err
+	}
+
+	fmt.Fprintln(w)
+	standing := newTable("LEGION", "NODE", "ROLE", "VALOR", "EFFECTIVE", "FIT", "VOTES FOR", "WHY")
+	for _, l := range s.Legions {
+		for _, m := range l.Members {
+			standing.row(l.Name, m.Name, m.Role, fmt.Sprint(m.Valor), fmt.Sprint(m.Effective), yesNo(m.Fit), m.VoteFor, describeWhy(m))
+		}
+	}
+	if len(standing.rows) > 1 {
+		if err := standing.print(w, ""); err != nil {
+			return err
+		}
+		fmt.Fprintln(w)
+	}
+
+	members := newTable("NODE", "ADDRESS", "STATE", "VERSION", "CLOCK")
+	for _, m := range c.Members {
+		members.row(m.Name, m.Addr, m.State, m.Version, fmt.Sprintf("%+dms", m.ClockSkewMS))
+	}
+	if err := members.print(w, "no other nodes"); err != nil {
+		return err
+	}
+	return printWarnings(w, s)
+}
+
+// maxSkew is the difference between wall clocks that deserves a word.
+const maxSkew = 500
+
+func printWarnings(w io.Writer, s control.Status) error {
+	var warnings []string
+	for _, l := range s.Legions {
+		if !l.Safe {
+			warnings = append(warnings, fmt.Sprintf("%s is unsafe: with a quorum of %d of %d, two nodes may be lord at once", l.Name, l.Quorum, len(s.Cluster.Voters)))
+		}
+		if l.Lord == "" {
+			warnings = append(warnings, l.Name+" has no lord")
+		} else if !l.Agreed {
+			warnings = append(warnings, l.Name+": not all voters name the same lord")
+		}
+	}
+	for _, m := range s.Cluster.Members {
+		if m.ClockSkewMS > maxSkew || m.ClockSkewMS < -maxSkew {
+			warnings = append(warnings, fmt.Sprintf("the clock of %s differs by %+d ms", m.Name, m.ClockSkewMS))
+		}
+	}
+	slices.Sort(warnings)
+	for i, text := range warnings {
+		if i == 0 {
+			fmt.Fprintln(w)
+		}
+		if _, err := fmt.Fprintln(w, "warning:", printable(text)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func describeChange(c *control.Change, now time.Time) string {
+	if c == nil {
+		return ""
+	}
+	from, to := c.From, c.To
+	if from == "" {
+		from = "nobody"
+	}
+	if to == "" {
+		to = "nobody"
+	}
+	text := fmt.Sprintf("%s to %s, %s ago", from, to, ago(c.At, now))
+	if c.Reason != "" {
+		text += ": " + c.Reason
+	}
+	return text
+}
+
+// describeWhy says what made the member's effective valor or fitness.
+func describeWhy(m control.LegionMember) string {
+	why := slices.Clone(m.Reasons)
+	for _, c := range m.Checks {
+		if c.State != "passing" || c.Valor != 0 {
+			why = append(why, fmt.Sprintf("%s %s %+d", c.Name, c.State, c.Valor))
+		}
+	}
+	return strings.Join(why, "; ")
+}
