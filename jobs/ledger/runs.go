@@ -1,0 +1,257 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/legion-cron/legion-cron/jobs"
+)
+
+// Limits of Runs.
+const (
+	DefaultRuns = 100
+	MaxRuns     = 10_000
+)
+
+// A Query says which records Runs returns; an empty field matches all.
+type Query struct {
+	Job     string
+	Legion  string
+	Run     string
+	Since   time.Time  // the slot's time, or of a manual run the time it was asked for
+	Outcome jobs.State // any state
+	Limit   int        // 0: DefaultRuns; at most MaxRuns
+	Skip    int        // how many of the newest to pass over: the next page
+}
+
+// Runs returns the records that match, newest slot first. The newest of all,
+// of a job, or a run by its id come from an index; Legion and Outcome are
+// looked for from the newest back.
+func (s *Store) Runs(q Query) ([]jobs.Record, error) {
+	var where []string
+	var args []any
+	match := func(condition string, arg any) {
+		where, args = append(where, condition), append(args, arg)
+	}
+	if q.Run != "" {
+		match("run <> '' AND run = ?", q.Run) // the first half names the partial index
+	}
+	if q.Job != "" {
+		match("job = ?", q.Job)
+	}
+	if q.Legion != "" {
+		match("legion = ?", q.Legion)
+	}
+	if !q.Since.IsZero() {
+		match("at >= ?", q.Since.UnixMilli())
+	}
+	if q.Outcome != 0 {
+		match("state = ?", q.Outcome.String())
+	}
+	query := "SELECT " + runColumns + " FROM runs"
+	if len(where) > 0 {
+		query += " WHERE " + strings.Join(where, " AND ")
+	}
+	limit := q.Limit
+	if limit <= 0 {
+		limit = DefaultRuns
+	}
+	query += " ORDER BY at DESC, id DESC LIMIT ? OFFSET ?"
+	args = append(args, min(limit, MaxRuns), max(q.Skip, 0))
+	records, err := queryRecords(context.Background(), s.readDB, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read runs: %w", s.explain(err))
+	}
+	return records, nil
+}
+
+// Lookup returns what the ledger has under the keys, settled or not, and
+// leaves out what it does not have. A node that is asked about runs which it
+// knows to have ended answers with this.
+func (s *Store) Lookup(keys ...jobs.Key) ([]jobs.Record, error) {
+	var found []jobs.Record
+	for _, key := range keys {
+		slot, err := jobs.ParseSlot(key.Slot, key.Local)
+		if err != nil {
+			return nil, fmt.Errorf("look up runs: %w", err)
+		}
+		r, err := scanRecord(s.readDB.QueryRow(writerSQL[0], key.Slot, slot.Legion, key.Attempt, key.Run))
+		if err == nil {
+			found = append(found, r)
+		} else if !errors.Is(err, sql.ErrNoRows) {
+			return nil, fmt.Errorf("look up runs: %w", s.explain(err))
+		}
+	}
+	return found, nil
+}
+
+// Limits of one call of Retain.
+const (
+	retainChunk  = 500    // rows of one transaction: what a claim may have to wait for
+	retainAtMost = 20_000 // rows looked at in one call
+)
+
+// A cursor is how far Retain has looked: up to this time and, at it, this row.
+type cursor struct{ at, id int64 }
+
+// A run goes if it is settled and at least KeepRuns of its job are newer.
+const retainSQL = `DELETE FROM runs WHERE id = ? AND rank >= 5 AND EXISTS (
+	SELECT 1 FROM runs newer WHERE newer.job = runs.job AND newer.legion = runs.legion
+	AND (newer.at, newer.id) > (runs.at, runs.id) ORDER BY newer.at, newer.id LIMIT 1 OFFSET ?)`
+
+// Retain removes settled runs older than Keep, except the last KeepRuns of
+// each job. It looks at a bounded number of rows, in short transactions, and
+// goes on where the call before stopped; call it now and then.
+func (s *Store) Retain(now time.Time) error {
+	s.retaining.Lock()
+	defer s.retaining.Unlock()
+	before := now.Add(-s.cfg.Keep).UnixMilli()
+	for looked := 0; looked < retainAtMost; looked += retainChunk {
+		more, err := s.retainSome(before)
+		if err != nil {
+			return fmt.Errorf("retain runs: %w", err)
+		}
+		if !more {
+			s.retained = cursor{} // once around; the next call begins with the oldest
+			return nil
+		}
+	}
+	return nil
+}
+
+// retainSome looks at the next chunk of old rows and reports whether there may be more.
+func (s *Store) retainSome(before int64) (more bool, err error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if s.lock == nil {
+		return false, errors.New("ledger is closed")
+	}
+	ctx := context.Background()
+	chunk, err := s.oldRows(ctx, before)
+	if err != nil || len(chunk) == 0 {
+		return false, s.explain(err)
+	}
+	if err := transact(ctx, s.writer, func() error {
+		for _, row := range chunk {
+			if _, err := s.stmts.retain.ExecContext(ctx, row.id, s.cfg.KeepRuns-1); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		return false, s.explain(err)
+	}
+	s.retained = chunk[len(chunk)-1]
+	return len(chunk) == retainChunk, nil
+}
+
+func (s *Store) oldRows(ctx context.Context, before int64) (chunk []cursor, err error) {
+	rows, err := s.readDB.QueryContext(ctx,
+		"SELECT at, id FROM runs WHERE (at, id) > (?, ?) AND at < ? ORDER BY at, id LIMIT ?",
+		s.retained.at, s.retained.id, before, retainChunk)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var c cursor
+		if err := rows.Scan(&c.at, &c.id); err != nil {
+			return nil, err
+		}
+		chunk = append(chunk, c)
+	}
+	return chunk, rows.Err()
+}
+
+const runColumns = `slot, legion, attempt, run, state, term, node, incarnation, definition, reason,
+	scheduled, started, ended, exit_code, signal, manual, until, count`
+
+type scanner interface{ Scan(...any) error }
+
+// scanRecord reads runColumns. A row that is no record is damage.
+func scanRecord(row scanner) (jobs.Record, error) {
+	var r jobs.Record
+	var slot, legion, state string
+	var scheduled, started, ended, until sql.NullInt64
+	if err := row.Scan(&slot, &legion, &r.Attempt, &r.Run, &state, &r.Term, &r.Node, &r.Incarnation, &r.Definition, &r.Reason,
+		&scheduled, &started, &ended, &r.ExitCode, &r.Signal, &r.Manual, &until, &r.Count); err != nil {
+		return jobs.Record{}, err
+	}
+	var err error
+	if r.Slot, err = jobs.ParseSlot(slot, legion == ""); err != nil {
+		return jobs.Record{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if r.State, err = jobs.ParseState(state); err != nil {
+		return jobs.Record{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	r.Scheduled, r.Started, r.Ended, r.To = fromMillis(scheduled), fromMillis(started), fromMillis(ended), fromMillis(until)
+	return r, nil
+}
+
+// recordArgs are the values of runColumns and of job, at, rank.
+func recordArgs(r jobs.Record) []any {
+	at := r.At
+	if at.IsZero() {
+		at = r.Scheduled // of a manual run: when it was asked for
+	}
+	if at.IsZero() {
+		at = r.Started
+	}
+	orderedBy := int64(0)
+	if !at.IsZero() {
+		orderedBy = at.UnixMilli()
+	}
+	return []any{r.Slot.String(), r.Legion, r.Attempt, r.Run, r.State.String(), int64(r.Term), r.Node, r.Incarnation, r.Definition, r.Reason,
+		millis(r.Scheduled), millis(r.Started), millis(r.Ended), r.ExitCode, r.Signal, r.Manual, millis(r.To), r.Count,
+		r.Job, orderedBy, r.State.Rank()}
+}
+
+const markColumns = "legion, node, job, timing, at, term"
+
+func scanMark(row scanner) (jobs.Mark, error) {
+	var m jobs.Mark
+	var at sql.NullInt64
+	err := row.Scan(&m.Legion, &m.Node, &m.Job, &m.Timing, &at, &m.Term)
+	m.At = fromMillis(at)
+	return m, err
+}
+
+func markArgs(m jobs.Mark) []any {
+	return []any{m.Legion, m.Node, m.Job, m.Timing, millis(m.At), int64(m.Term)}
+}
+
+func queryRecords(ctx context.Context, db *sql.DB, query string, args ...any) ([]jobs.Record, error) {
+	rows, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var records []jobs.Record
+	for rows.Next() {
+		r, err := scanRecord(rows)
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, r)
+	}
+	return records, rows.Err()
+}
+
+// millis is a time as the file has it: NULL for none.
+func millis(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t.UnixMilli()
+}
+
+func fromMillis(ms sql.NullInt64) time.Time {
+	if !ms.Valid {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms.Int64).UTC()
+}
