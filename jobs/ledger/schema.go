@@ -25,6 +25,7 @@ CREATE TABLE grants (
 	legion      TEXT PRIMARY KEY,
 	term        INTEGER NOT NULL,
 	holder      TEXT NOT NULL,   -- node
+	instance    TEXT NOT NULL, -- of the holder: its state directory
 	incarnation TEXT NOT NULL,   -- of the holder
 	lease_ns    INTEGER NOT NULL,
 	released    INTEGER NOT NULL

@@ -38,6 +38,7 @@ type Grant struct {
 	Legion      string
 	Term        uint64
 	Holder      string // node
+	Instance    string // of the holder: made with its state directory
 	Incarnation string // of the holder
 	Lease       time.Duration
 	Released    bool
@@ -111,7 +112,7 @@ var writerSQL = []string{
 		until = excluded.until, count = excluded.count`,
 	"SELECT " + markColumns + " FROM marks WHERE legion = ? AND node = ? AND job = ?",
 	"INSERT OR REPLACE INTO marks (" + markColumns + ") VALUES (?,?,?,?,?,?)",
-	"INSERT OR REPLACE INTO grants (" + grantColumns + ") VALUES (?,?,?,?,?,?)",
+	"INSERT OR REPLACE INTO grants (" + grantColumns + ") VALUES (?,?,?,?,?,?,?)",
 	"INSERT OR REPLACE INTO blobs (kind, name, value) VALUES (?,?,?)",
 	"DELETE FROM blobs WHERE kind = ? AND name = ?",
 	retainSQL,
@@ -275,7 +276,7 @@ func (s *Store) commit(c changes) (changed jobs.Batch, err error) {
 	ctx := context.Background()
 	err = transact(ctx, s.writer, func() error {
 		for _, g := range c.grants {
-			if _, err := s.stmts.grant.ExecContext(ctx, g.Legion, int64(g.Term), g.Holder, g.Incarnation, int64(g.Lease), g.Released); err != nil {
+			if _, err := s.stmts.grant.ExecContext(ctx, g.Legion, int64(g.Term), g.Holder, g.Instance, g.Incarnation, int64(g.Lease), g.Released); err != nil {
 				return err
 			}
 		}
@@ -371,7 +372,7 @@ func (s *Store) UnsettledHash(legion string) [16]byte {
 	return [16]byte{}
 }
 
-const grantColumns = "legion, term, holder, incarnation, lease_ns, released"
+const grantColumns = "legion, term, holder, instance, incarnation, lease_ns, released"
 
 // Load reads what the protocol starts from.
 func (s *Store) Load() (Protocol, error) {
@@ -393,7 +394,7 @@ func load(ctx context.Context, db *sql.DB) (Protocol, error) {
 	defer rows.Close()
 	for rows.Next() {
 		var g Grant
-		if err := rows.Scan(&g.Legion, &g.Term, &g.Holder, &g.Incarnation, &g.Lease, &g.Released); err != nil {
+		if err := rows.Scan(&g.Legion, &g.Term, &g.Holder, &g.Instance, &g.Incarnation, &g.Lease, &g.Released); err != nil {
 			return p, err
 		}
 		p.Grants = append(p.Grants, g)
