@@ -1,0 +1,90 @@
+package sim
+
+import (
+	"slices"
+
+	"github.com/legion-cron/legion-cron/legion"
+)
+
+// A checker knows what was promised.
+type checker struct {
+	terms       map[string]uint64 // by cluster and legion: the latest reign's
+	starts      map[string]string // by cluster and slot: who
+	electorates map[legion.ID]*legion.Electorate
+	claims      int // started
+}
+
+func (c *checker) init() {
+	c.terms = map[string]uint64{}
+	c.starts = map[string]string{}
+	c.electorates = map[legion.ID]*legion.Electorate{}
+}
+
+// cluster names the cluster of a node, whose lords are not those of another.
+func (n *node) cluster() string {
+	if n.disk.electorate == nil {
+		return ""
+	}
+	return n.disk.electorate.Cluster.String()
+}
+
+// step checks P1 after a step of n, the only node whose trust can have grown.
+func (c *checker) step(n *node) {
+	for l := range n.lords {
+		if !n.trusted(l) {
+			continue
+		}
+		for _, m := range n.w.nodes {
+			if m != n && m.trusted(l) && m.cluster() == n.cluster() {
+				n.w.fail("P1: %s (term %d) and %s (term %d) are both lord of %s",
+					n.conf.Name, n.lords[l].term, m.conf.Name, m.lords[l].term, l)
+			}
+		}
+	}
+}
+
+// reign checks P7.
+func (c *checker) reign(n *node, a legion.Reign) {
+	n.w.mark(a.Term)
+	key := n.cluster() + "/" + a.Legion
+	if a.Term <= c.terms[key] {
+		n.w.fail("P7: %s reigns over %s in term %d, after term %d", n.conf.Name, a.Legion, a.Term, c.terms[key])
+	}
+	c.terms[key] = a.Term
+}
+
+// started checks P2.
+func (c *checker) started(n *node, slot string) {
+	c.claims++
+	n.w.line("%s starts slot %s", n.conf.Name, slot)
+	key := n.cluster() + "/" + slot
+	if by, ok := c.starts[key]; ok {
+		n.w.fail("P2: %s starts slot %s, which %s has started", n.conf.Name, slot, by)
+	}
+	c.starts[key] = n.conf.Name
+}
+
+// founded checks that no voter is in two electorates.
+func (c *checker) founded(w *World, e *legion.Electorate) {
+	c.electorates[e.Cluster] = e
+	for id, o := range c.electorates {
+		if id == e.Cluster {
+			continue
+		}
+		for _, v := range e.Voters {
+			if slices.Contains(o.Voters, v) {
+				w.fail("two electorates name %s: %s and %s", v.Name, id, e.Cluster)
+			}
+		}
+	}
+}
+
+// lord returns the node that is lord of l in the cluster, nil if none is.
+func (w *World) lord(l, cluster string) *node {
+	for _, n := range w.nodes {
+		if n.trusted(l) && n.cluster() == cluster {
+			return n
+		}
+	}
+	return nil
+}

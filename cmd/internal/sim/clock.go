@@ -1,0 +1,50 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/legion-cron/legion-cron/legion"
+)
+
+// epoch is the wall time at which every run begins.
+var epoch = time.Unix(1000, 0).UTC()
+
+// The bounds on the rate of any clock, in true seconds.
+const slowest, fastest = 0.9, 1.1
+
+// A clock is a node's two clocks, linear since the moment of the last change.
+type clock struct {
+	at        time.Duration // true time of the last change
+	boot, raw time.Duration // readings then
+	bootRate  float64
+	rawRate   float64
+	suspended bool
+	step      time.Duration // of the wall clock against true time
+}
+
+func (c *clock) read(now time.Duration) legion.Now {
+	d := float64(now - c.at)
+	n := legion.Now{
+		Boot: c.boot + time.Duration(d*c.bootRate),
+		Raw:  c.raw + time.Duration(d*c.rawRate),
+		Wall: epoch.Add(now + c.step),
+	}
+	if c.suspended {
+		n.Raw = c.raw
+	}
+	return n
+}
+
+// change sets the rates, or whether the node is suspended, from now on.
+func (c *clock) change(now time.Duration, bootRate, rawRate float64, suspended bool) {
+	n := c.read(now)
+	c.at, c.boot, c.raw = now, n.Boot, n.Raw
+	c.bootRate, c.rawRate, c.suspended = clampRate(bootRate), clampRate(rawRate), suspended
+}
+
+// after returns the true time that d of this clock takes.
+func (c *clock) after(d time.Duration) time.Duration {
+	return time.Duration(float64(d) / c.rawRate)
+}
+
+func clampRate(r float64) float64 { return min(max(r, slowest), fastest) }

@@ -1,0 +1,132 @@
+package sim
+
+import "time"
+
+// A fault breaks something and returns what mends it again, after how long.
+type fault struct {
+	weight int
+	breaks func(w *World) (mend func(), after time.Duration)
+}
+
+// faults, by how often they are chosen.
+var faults = []fault{
+	{4, func(w *World) (func(), time.Duration) {
+		n := w.anyNode()
+		n.crash("crashes")
+		return n.start, w.between(10*time.Millisecond, 5*time.Second)
+	}},
+	{2, func(w *World) (func(), time.Duration) {
+		n := w.anyNode()
+		n.stop()
+		return n.start, w.between(time.Second, 5*time.Second)
+	}},
+	{4, func(w *World) (func(), time.Duration) {
+		n := w.anyNode()
+		n.freeze(false)
+		return n.thaw, w.between(10*time.Millisecond, 2*w.Lease)
+	}},
+	{2, func(w *World) (func(), time.Duration) {
+		n := w.anyNode()
+		n.freeze(true)
+		return n.thaw, w.between(10*time.Millisecond, 3*w.Lease)
+	}},
+	{4, func(w *World) (func(), time.Duration) { // a split
+		side := w.rng.Uint64()
+		w.net.split(func(i int) int { return int(side>>i) & 1 })
+		w.line("split %b", side&(1<<len(w.nodes)-1))
+		return w.net.heal, w.between(100*time.Millisecond, 4*w.Lease)
+	}},
+	{3, func(w *World) (func(), time.Duration) { // one direction of one pair
+		a, b := w.anyNode(), w.anyNode()
+		w.net.cut[a.index][b.index] = a != b
+		w.line("cut %s > %s", a.conf.Name, b.conf.Name)
+		return func() { w.net.cut[a.index][b.index] = false }, w.between(100*time.Millisecond, 6*w.Lease)
+	}},
+	{3, func(w *World) (func(), time.Duration) { // all of one direction of one node
+		a, deaf := w.anyNode(), w.maybe(0.5)
+		for i := range w.nodes {
+			if i == a.index {
+				continue
+			}
+			if deaf {
+				w.net.cut[i][a.index] = true
+			} else {
+				w.net.cut[a.index][i] = true
+			}
+		}
+		w.line("%s is deaf: %v, else mute", a.conf.Name, deaf)
+		return w.net.heal, w.between(100*time.Millisecond, 4*w.Lease)
+	}},
+	{1, func(w *World) (func(), time.Duration) {
+		n := w.anyNode()
+		n.diskFull(true)
+		life := n.life
+		return func() {
+			if n.life == life {
+				n.diskFull(false)
+			}
+		}, w.between(time.Second, 3*w.Lease)
+	}},
+	{1, func(w *World) (func(), time.Duration) { // slower, faster
+		n := w.anyNode()
+		if !n.suspended {
+			n.setRate(n.clock.rawRate)
+		}
+		return func() {}, 0
+	}},
+	{1, func(w *World) (func(), time.Duration) { // the administrator
+		n := w.anyNode()
+		n.retune()
+		return func() {}, 0
+	}},
+	{1, func(w *World) (func(), time.Duration) {
+		n := w.anyNode()
+		n.stepDown()
+		return func() {}, 0
+	}},
+}
+
+// anyNode returns one at random.
+func (w *World) anyNode() *node { return w.nodes[w.rng.IntN(len(w.nodes))] }
+
+// misbehave breaks something every now and then.
+func (w *World) misbehave(every time.Duration) {
+	total := 0
+	for _, f := range faults {
+		total += f.weight
+	}
+	w.in(time.Duration(w.rng.ExpFloat64()*float64(every)), func() {
+		if w.calm {
+			return
+		}
+		k := w.rng.IntN(total)
+		for _, f := range faults {
+			if k -= f.weight; k < 0 {
+				mend, after := f.breaks(w)
+				w.in(after, func() {
+					if !w.calm {
+						mend()
+					}
+				})
+				break
+			}
+		}
+		w.misbehave(every)
+	})
+}
+
+// heal mends everything, and nothing breaks any more.
+func (w *World) heal() {
+	w.line("all is healed")
+	w.calm = true
+	w.net.heal()
+	w.Net = NetConf{Delay: 100 * time.Microsecond, Jitter: time.Millisecond}
+	for _, n := range w.nodes {
+		if n.stopping {
+			n.crash("is killed")
+		}
+		n.thaw()
+		n.diskFull(false)
+		n.start()
+	}
+}

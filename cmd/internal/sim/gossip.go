@@ -1,0 +1,95 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/legion-cron/legion-cron/legion"
+)
+
+// How memberlist was measured to behave.
+const (
+	noticeMin = 6 * time.Second // before a silent node is called dead
+	noticeMax = 9 * time.Second
+	rejoinMax = 10 * time.Second // before the halves of a split find each other
+)
+
+// A view is what one node's gossip has of another.
+type view struct {
+	alive       bool
+	incarnation legion.ID
+	lost        time.Duration // when it will be called dead, if it stays silent
+	found       time.Duration // when it will be found again, if it can be reached
+	left        bool          // it said goodbye
+}
+
+// announce hands the node's state to gossip, which spreads it soon, mostly.
+func (n *node) announce(s legion.NodeState) {
+	n.state = s
+	for _, m := range n.w.nodes {
+		if m != n && n.w.maybe(0.9) {
+			n.tell(m, n.w.between(5*time.Millisecond, 400*time.Millisecond))
+		}
+	}
+}
+
+// tell carries what n says now to m.
+func (n *node) tell(m *node, d time.Duration) {
+	s, w := n.state, n.w
+	w.in(d, func() {
+		if s.Name != "" && m.up && !m.suspended && !w.net.cut[n.index][m.index] {
+			m.event(func() { m.step(legion.Announced{State: s}) })
+		}
+	})
+}
+
+// gossip is one second of a node's membership protocol.
+func (n *node) gossip() {
+	w := n.w
+	for _, m := range w.nodes {
+		if m == n {
+			continue
+		}
+		v := n.view[m.conf.Name]
+		if v == nil {
+			v = &view{found: w.now}
+			n.view[m.conf.Name] = v
+		}
+		reach := w.reaches(n, m)
+		switch {
+		case v.alive && reach:
+			v.lost = 0
+			if v.incarnation != m.incarnation && w.maybe(0.3) {
+				n.member(m, true) // the restart is seen at last
+			}
+			if w.maybe(0.2) {
+				n.tell(m, 10*time.Millisecond)
+				m.tell(n, 10*time.Millisecond)
+			}
+		case v.alive && v.left && !m.up:
+			n.member(m, false)
+		case v.alive && v.lost == 0:
+			v.lost = w.now + w.between(noticeMin, noticeMax)
+		case v.alive && w.now >= v.lost:
+			n.member(m, false)
+		case !v.alive && reach:
+			if v.found == 0 {
+				v.found = w.now + w.between(0, rejoinMax)
+			}
+			if w.now >= v.found {
+				n.member(m, true)
+				n.tell(m, 10*time.Millisecond)
+				m.tell(n, 10*time.Millisecond)
+			}
+		}
+	}
+}
+
+// member tells the core what gossip believes.
+func (n *node) member(m *node, alive bool) {
+	v := n.view[m.conf.Name]
+	v.alive, v.lost, v.found, v.left = alive, 0, 0, false
+	if alive {
+		v.incarnation = m.incarnation
+	}
+	n.step(legion.Membership{Name: m.conf.Name, Incarnation: v.incarnation, Alive: alive})
+}

@@ -1,0 +1,91 @@
+package sim
+
+import (
+	"slices"
+	"time"
+
+	"github.com/legion-cron/legion-cron/legion"
+)
+
+// slack is what a succession may take beyond what P4 says, for a few round
+// trips, votes written to disk, timers that are late, and one retry of a
+// probe that came a moment too early (a quarter of a beat).
+func (w *World) slack() time.Duration { return 60*time.Millisecond + slow(w.Beat/2) }
+
+// crashed is P4 for a lord's host that dies: lease + 2 beats, on clocks that
+// may run slow.
+func (w *World) crashed() time.Duration { return slow(w.Lease+2*w.Beat) + w.slack() }
+
+// stopped is P4 for a lord that stops, counted from when it was told to; its
+// hooks take no time here.
+const stopped = 100 * time.Millisecond
+
+// succession ends one lord's reign in a quiet network, and measures how long
+// its legions are without one.
+func (w *World) succession() error {
+	// Gossip must have found everybody before, or the ranking is guesswork.
+	if err := w.Run(w.now + rejoinMax + noticeMax); err != nil {
+		return err
+	}
+	var lords []*node
+	for _, n := range w.nodes {
+		if len(n.lords) > 0 {
+			lords = append(lords, n)
+		}
+	}
+	if len(lords) == 0 {
+		return nil
+	}
+	n := lords[w.rng.IntN(len(lords))]
+	cluster := n.cluster()
+	var orphans []string
+	for _, l := range w.legions() {
+		if w.lord(l, cluster) == n && w.succeeds(l, n) {
+			orphans = append(orphans, l)
+		}
+	}
+	limit := w.crashed()
+	if w.maybe(0.5) {
+		n.crash("crashes")
+	} else {
+		limit = stopped
+		n.stop()
+	}
+	began := w.now
+	// One throne after the other is fought for.
+	limit += time.Duration(len(orphans)) * 20 * time.Millisecond
+	for _, l := range orphans {
+		for {
+			if lord := w.lord(l, cluster); lord != nil && lord != n {
+				break
+			}
+			if w.now-began > limit {
+				w.fail("P4: no lord of %s within %v after %s was gone", l, limit, n.conf.Name)
+				return w.failed
+			}
+			if err := w.Run(w.now + time.Millisecond); err != nil {
+				return err
+			}
+		}
+	}
+	if err := w.Run(max(w.now, began+time.Second)); err != nil {
+		return err
+	}
+	n.start()
+	return w.settle()
+}
+
+// succeeds reports whether l can have a lord without n.
+func (w *World) succeeds(l string, n *node) bool {
+	e := n.disk.electorate
+	for _, m := range w.fit(l, n.cluster()) {
+		voters := len(e.Voters)
+		if slices.ContainsFunc(e.Voters, func(v legion.Voter) bool { return v.Instance == n.instance }) {
+			voters--
+		}
+		if m != n && voters >= max(e.Quorum, m.legions[l].Quorum) {
+			return true
+		}
+	}
+	return false
+}
