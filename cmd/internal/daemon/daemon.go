@@ -1,0 +1,512 @@
+package daemon
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+
+	"github.com/legion-cron/legion-cron/cmd/internal/config"
+	"github.com/legion-cron/legion-cron/cmd/internal/control"
+	"github.com/legion-cron/legion-cron/cmd/internal/logging"
+	"github.com/legion-cron/legion-cron/jobs"
+	"github.com/legion-cron/legion-cron/jobs/ledger"
+	"github.com/legion-cron/legion-cron/jobs/runner"
+	"github.com/legion-cron/legion-cron/legion"
+	"github.com/legion-cron/legion-cron/legion/gossip"
+	"github.com/legion-cron/legion-cron/scheduler/cronspec"
+)
+
+const (
+	sweepTimeout  = 10 * time.Second // to kill what an earlier agent left
+	settleTimeout = 3 * time.Second  // at the end, to have outcomes taken by a quorum
+	farewellLimit = 3 * time.Second  // at the end, to have the certificate acknowledged
+	gossipStop    = 200 * time.Millisecond
+	logStop       = 2 * time.Second
+	controlStop   = time.Second
+	retainEvery   = time.Hour
+
+	// A node without a cluster beats to itself.
+	lanBeat  = 300 * time.Millisecond
+	lanLease = 2 * time.Second
+)
+
+// Options are what the configuration does not say.
+type Options struct {
+	Version string
+	Clock   func() legion.Now // nil: the machine's clocks
+}
+
+// A Daemon is one node. Its methods are safe for concurrent use; Start and
+// Stop are for one caller, once each.
+type Daemon struct {
+	opts    Options
+	clock   clock
+	started time.Time
+
+	mu  sync.Mutex
+	cfg *config.Config
+
+	name, incarnation string
+
+	logs     *logging.Log
+	log      *zap.Logger
+	store    *ledger.Store
+	host     *runner.Host
+	disk     *disk
+	protocol *protocol
+	scribe   *scribe
+	runs     *runs
+	foreman  *foreman
+	gossip   *gossip.Node // nil: alone
+	presence *presence
+	lords    *chronicle
+
+	undo []undo
+}
+
+// An undo takes back one step of Start.
+type undo struct {
+	what string
+	f    func() error
+}
+
+// New returns a node of that configuration. It acquires nothing.
+func New(cfg *config.Config, opts Options) (*Daemon, error) {
+	if _, err := entries(cfg); err != nil {
+		return nil, err
+	}
+	d := &Daemon{opts: opts, clock: opts.Clock, cfg: cfg, name: cfg.Node.Name, lords: newChronicle()}
+	if d.clock == nil {
+		d.clock = systemClock
+	}
+	return d, nil
+}
+
+// entries makes what the foreman schedules of the configured jobs.
+func entries(cfg *config.Config) (map[string]*entry, error) {
+	all := map[string]*entry{}
+	for _, j := range cfg.Jobs {
+		loc := cfg.Node.Location()
+		if j.Timezone != "" {
+			var err error
+			if loc, err = cronspec.LoadLocation(j.Timezone); err != nil {
+				return nil, fmt.Errorf("%s: job %s: %w", j.Source, j.Name, err)
+			}
+		}
+		s, err := cronspec.ParseAll(j.Schedules, cronspec.Options{
+			Job: j.Name, Seconds: j.Seconds, UWSGI: j.Dialect == jobs.UWSGI, Location: loc, DST: j.DST,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("%s: job %s: %w", j.Source, j.Name, err)
+		}
+		e := &entry{Job: j, key: jobKey(j.Legion, j.Name), schedule: cronspec.Delay(s, cronspec.Jitter(j.Name, j.Jitter))}
+		all[e.key] = e
+	}
+	return all, nil
+}
+
+// legions is this node's part in each legion; unfit, if given, keeps it from
+// standing in any.
+func legions(cfg *config.Config, unfit string) map[string]legion.Legion {
+	all := map[string]legion.Legion{}
+	for name, l := range cfg.Legions {
+		all[name] = legion.Legion{
+			Valor: l.Valor, Quorum: l.Quorum, Spread: l.Spread, Unfit: unfit,
+			Scroll: []byte(l.Scroll), Jobs: jobSet(cfg, name),
+		}
+	}
+	return all
+}
+
+// jobSet is a hash of the definitions of a legion's jobs, which nodes compare.
+func jobSet(cfg *config.Config, legionName string) []byte {
+	var defs []string
+	for _, j := range cfg.Jobs {
+		if j.Legion == legionName {
+			defs = append(defs, j.Name+" "+j.Definition())
+		}
+	}
+	slices.Sort(defs)
+	sum := sha256.Sum256(fmt.Append(nil, defs))
+	return sum[:8]
+}
+
+// Start starts the node. It returns when the control socket answers and the
+// protocol runs, or with the one reason why not, having taken everything back.
+func (d *Daemon) Start(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			d.takeBack()
+		}
+	}()
+	now := d.clock()
+	d.started = now.Wall
+	d.presence = newPresence(now.Wall)
+	d.incarnation = uuid.NewString()
+
+	if d.logs, err = logging.Open(logging.Config{Level: d.cfg.Log.Level, Format: d.cfg.Log.Format, Node: d.name}); err != nil {
+		return err
+	}
+	d.onUndo("close log", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), logStop)
+		defer cancel()
+		return d.logs.Close(ctx)
+	})
+	d.log = d.logs.Logger
+	for _, w := range d.cfg.Warnings {
+		d.log.Warn(w.String())
+	}
+
+	if d.store, err = ledger.Open(ledger.Config{Dir: d.cfg.Node.StateDir, Keep: d.cfg.Node.Keep}, now.Wall); err != nil {
+		return err
+	}
+	d.onUndo("close ledger", d.store.Close)
+	if d.host, err = runner.New(runner.Config{Incarnation: d.incarnation}); err != nil {
+		return err
+	}
+	d.onUndo("close runner", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), sweepTimeout)
+		defer cancel()
+		return d.host.Close(ctx)
+	})
+	orphans, err := d.orphans(ctx)
+	if err != nil {
+		return err
+	}
+
+	d.disk = newDisk(d.store, d.log, func(trouble string) { d.protocol.post(legion.DiskTrouble{Trouble: trouble}) })
+	st, err := loadState(d.store)
+	if err != nil {
+		return err
+	}
+	lc, err := d.legionConfig()
+	if err != nil {
+		return err
+	}
+	d.protocol = newProtocol(lc, st, d.clock, d.store, d.disk, d.log)
+	d.assemble()
+	d.spawn("disk", d.disk.run, d.disk.done)
+	if err := d.startGossip(lc); err != nil {
+		return err
+	}
+	d.spawn("scribe", d.scribe.run, d.scribe.done)
+	d.spawn("foreman", d.foreman.run, d.foreman.done)
+	d.spawn("protocol", d.protocol.run, d.protocol.done)
+	all, err := entries(d.cfg)
+	if err != nil {
+		return err
+	}
+	d.foreman.do(func() { d.foreman.configure(all) })
+	d.scribe.put(orphans...)
+
+	server, err := control.Start(control.Socket{
+		Path: d.cfg.Control.Socket, Group: d.cfg.Control.Group, ErrorLog: zap.NewStdLog(d.log.Named("control")),
+	}, control.Handler(backend{d}))
+	if err != nil {
+		return err
+	}
+	d.onUndo("close control socket", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), controlStop)
+		defer cancel()
+		return server.Stop(ctx)
+	})
+	d.spawn("retention", d.retain, nil)
+	d.log.Info("agent started", logging.Event("started"), zap.String("version", d.opts.Version),
+		zap.Int("jobs", len(d.cfg.Jobs)), zap.Int("legions", len(d.cfg.Legions)), zap.String("socket", d.cfg.Control.Socket))
+	return nil
+}
+
+// assemble makes the parts and tells them of each other.
+func (d *Daemon) assemble() {
+	d.scribe = newScribe(d.disk, d.protocol, d.log)
+	d.scribe.lone = func() bool { return d.gossip == nil }
+	f := newForeman()
+	d.foreman = f
+	d.runs = &runs{
+		host: d.host, output: d.logs, log: d.log, clock: d.clock, disk: d.disk, scribe: d.scribe,
+		dir: filepath.Join(d.cfg.Node.StateDir, "output"), trusted: d.protocol.trusted, stopping: f.stopping,
+		living: map[string]*runner.Process{}, wanted: map[string]string{},
+	}
+	if n := d.cfg.Node.MaxRuns; n > 0 {
+		d.runs.limit = make(chan struct{}, n)
+	}
+	f.node, f.incarnation, f.lostAfter, f.started = d.name, d.incarnation, d.cfg.Node.LostAfter, d.started
+	f.clock, f.log, f.store, f.disk, f.protocol, f.scribe, f.runs = d.clock, d.log, d.store, d.disk, d.protocol, d.scribe, d.runs
+	f.away = d.presence.away
+	d.protocol.observe = func(recs []jobs.Record) { f.do(func() { f.observe(recs) }) }
+	d.protocol.reign = func(a legion.Reign) {
+		d.lords.reigns(d.name, a.Legion, a.Term, "", d.clock().Wall)
+		f.do(func() { f.begin(a) })
+	}
+	d.protocol.unreign = func(a legion.Unreign) {
+		d.lords.fell(d.name, a.Legion, a.Term, a.Reason, d.clock().Wall)
+		d.log.Info("no longer lord: "+a.Reason, logging.Event("unlord"), logging.Legion(a.Legion), logging.Term(a.Term))
+		f.do(func() { f.end(a) })
+	}
+}
+
+// spawn runs f on a goroutine until its undo, which waits for it.
+func (d *Daemon) spawn(what string, f func(context.Context), done chan struct{}) {
+	ctx, cancel := context.WithCancel(context.Background())
+	if done == nil {
+		done = make(chan struct{})
+		go func() { defer close(done); f(ctx) }()
+	} else {
+		go f(ctx)
+	}
+	d.onUndo("stop "+what, func() error { cancel(); <-done; return nil })
+}
+
+func (d *Daemon) onUndo(what string, f func() error) { d.undo = append(d.undo, undo{what, f}) }
+
+// takeBack undoes what Start did, last first, and returns the first error.
+func (d *Daemon) takeBack() error {
+	var first error
+	for len(d.undo) > 0 {
+		u := d.undo[len(d.undo)-1]
+		d.undo = d.undo[:len(d.undo)-1]
+		if err := u.f(); err != nil && first == nil {
+			first = fmt.Errorf("%s: %w", u.what, err)
+		}
+	}
+	return first
+}
+
+func (d *Daemon) legionConfig() (legion.Config, error) {
+	instance, err := uuid.Parse(d.store.Instance())
+	if err != nil {
+		return legion.Config{}, fmt.Errorf("read instance: %w", err)
+	}
+	c := legion.Config{
+		Name: d.name, Instance: instance, Incarnation: uuid.MustParse(d.incarnation), Software: d.opts.Version,
+		Vote: true, Size: 1, Beat: lanBeat, Lease: lanLease, Legions: legions(d.cfg, ""),
+	}
+	if cl := d.cfg.Cluster; cl != nil {
+		c.Vote, c.Size, c.Beat, c.Lease = cl.Vote, cl.Size, cl.Beat, cl.Lease
+	}
+	return c, nil
+}
+
+// startGossip joins the cluster, if there is one.
+func (d *Daemon) startGossip(lc legion.Config) error {
+	cl := d.cfg.Cluster
+	if cl == nil {
+		return nil
+	}
+	g, err := gossip.Start(gossip.Config{
+		Name: d.name, Instance: lc.Instance.String(), Incarnation: d.incarnation,
+		Bind: cl.Bind, Advertise: cl.Advertise, Join: cl.Join, Keys: cl.Keys, Insecure: cl.Insecure,
+		WAN: cl.Profile == "wan", Log: d.log.Named("gossip"),
+		Deliver: d.protocol.deliver,
+		State:   d.protocol.announcement,
+		Merge:   d.merge,
+		Member:  d.member,
+		Conflict: func(addr string) {
+			d.log.Error("another node has this name; this one stands back", zap.String("name", d.name), zap.String("addr", addr))
+			d.protocol.post(legion.Configure{Legions: legions(d.config(), "its name is taken by "+addr)})
+		},
+	})
+	if err != nil {
+		if errors.Is(err, gossip.ErrNameTaken) {
+			return fmt.Errorf("join the cluster as %q: %w", d.name, err)
+		}
+		return fmt.Errorf("start gossip: %w", err)
+	}
+	d.gossip = g
+	d.onUndo("stop gossip", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), gossipStop)
+		defer cancel()
+		if err := g.Stop(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		return nil
+	})
+	d.protocol.net = g
+	return nil
+}
+
+// merge takes another node's announcement.
+func (d *Daemon) merge(b []byte) {
+	now := d.clock().Wall
+	s, ok := d.protocol.announced(b)
+	if !ok {
+		return
+	}
+	d.presence.heard(s.Name, s.Wall, now)
+	for _, r := range s.Reigns {
+		d.lords.reigns(s.Name, r.Legion, r.Term, "", now)
+	}
+}
+
+func (d *Daemon) member(ev gossip.Event) {
+	d.presence.note(ev, d.clock().Wall)
+	id, err := uuid.Parse(ev.Incarnation)
+	if err != nil {
+		return // not one of ours
+	}
+	up := ev.Kind != gossip.Down
+	if ev.Kind != gossip.Update {
+		event, text := "node-left", "node is gone"
+		if up {
+			event, text = "node-joined", "node is here"
+		}
+		d.log.Info(text, logging.Event(event), zap.String("member", ev.Name), zap.String("addr", ev.Addr))
+	}
+	d.protocol.post(legion.Membership{Name: ev.Name, Incarnation: id, Alive: up})
+}
+
+// orphans kills what earlier incarnations of this node left running, and
+// returns their runs with the outcome that this makes of them.
+func (d *Daemon) orphans(ctx context.Context) ([]jobs.Record, error) {
+	const key = "incarnations" // of this instance, newest first; what they left carries their names
+	st, err := d.store.Load()
+	if err != nil {
+		return nil, err
+	}
+	before := splitNames(st.Values[key])
+	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
+	defer cancel()
+	if len(before) > 0 {
+		left, err := d.host.Sweep(ctx, func(t runner.Tag) bool { return slices.Contains(before, t.Incarnation) })
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range left {
+			d.log.Warn("killed what an earlier agent left running", logging.Run(t.Run))
+		}
+	}
+	const kept = 16
+	before = append([]string{d.incarnation}, before...)
+	before = before[:min(len(before), kept)]
+	if err := d.store.Write(ledger.Writes{Values: map[string][]byte{key: joinNames(before)}}); err != nil {
+		return nil, err
+	}
+	var ended []jobs.Record
+	for _, owner := range append(slices.Sorted(maps.Keys(d.cfg.Legions)), "") {
+		for _, rec := range d.store.Unsettled(owner).Records {
+			if rec.Node != d.name || rec.Incarnation == d.incarnation || rec.State == jobs.Queued {
+				continue
+			}
+			rec.Ended = d.clock().Wall.UTC()
+			if rec.State == jobs.Claimed {
+				rec.State, rec.Reason = jobs.NeverStarted, "the agent ended before it was started"
+			} else {
+				rec.State, rec.Reason = jobs.Lost, "the agent ended while it ran"
+			}
+			d.log.Warn("run "+rec.State.String(), logging.Event("run-ended"), logging.Legion(rec.Slot.Legion), logging.Job(rec.Job),
+				logging.Slot(rec.Slot.String()), logging.Run(rec.Run), logging.Attempt(rec.Attempt), logging.Outcome(rec.State.String()))
+			ended = append(ended, rec)
+		}
+	}
+	return ended, nil
+}
+
+func (d *Daemon) config() *config.Config {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.cfg
+}
+
+// Reload replaces the configuration: all of it, or with an error nothing.
+func (d *Daemon) Reload(_ context.Context, cfg *config.Config) error {
+	_, err := d.apply(cfg)
+	return err
+}
+
+// apply is Reload, and returns what changed in lines for people.
+func (d *Daemon) apply(cfg *config.Config) ([]string, error) {
+	all, err := entries(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.logs.SetLevel(cfg.Log.Level); err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	old := d.cfg
+	d.cfg = cfg
+	d.mu.Unlock()
+	d.foreman.do(func() { d.foreman.configure(all) })
+	d.protocol.post(legion.Configure{Legions: legions(cfg, "")})
+	changes := config.Diff(old, cfg)
+	for _, c := range changes {
+		d.log.Info("reloaded: "+c, logging.Event("reload"))
+	}
+	return changes, nil
+}
+
+// Stop gives up all lordships, waits for runs as long as stop_timeout says (or
+// until Kill), and ends the node. It does not return before everything that
+// Start began is over.
+func (d *Daemon) Stop(ctx context.Context) error {
+	cfg := d.config()
+	d.log.Info("stopping", logging.Event("stopping"))
+	d.protocol.post(legion.Configure{Legions: legions(cfg, "stopping")})
+	d.foreman.do(d.foreman.close)
+	if !d.waitRuns(cfg.Node.StopTimeout) {
+		d.log.Warn("stop_timeout has passed: stopping what still runs", zap.Duration("stop_timeout", cfg.Node.StopTimeout))
+		d.runs.stopAll("stop_timeout of the agent")
+		d.waitRuns(0)
+	}
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	d.scribe.settled(ctx)
+	cancel()
+	d.protocol.post(legion.Stop{})
+	select {
+	case <-d.protocol.stopped:
+	case <-time.After(farewellLimit):
+	}
+	return d.takeBack()
+}
+
+// waitRuns returns true when nothing runs any more, false after limit (0: none).
+func (d *Daemon) waitRuns(limit time.Duration) bool {
+	var late <-chan time.Time
+	if limit > 0 {
+		t := time.NewTimer(limit)
+		defer t.Stop()
+		late = t.C
+	}
+	select {
+	case <-d.foreman.idle:
+		return true
+	case <-late:
+		return false
+	}
+}
+
+// Kill ends every run at once; Stop then has nothing to wait for.
+func (d *Daemon) Kill() { d.runs.killAll("the agent was told to stop at once") }
+
+// Addr is where the node listens for its cluster; empty without one.
+func (d *Daemon) Addr() string {
+	if d.gossip == nil {
+		return ""
+	}
+	return d.gossip.Addr()
+}
+
+// retain forgets old runs now and then.
+func (d *Daemon) retain(ctx context.Context) {
+	t := time.NewTicker(retainEvery)
+	defer t.Stop()
+	for {
+		if err := d.store.Retain(d.clock().Wall); err != nil {
+			d.log.Warn("forget old runs", zap.Error(err))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}

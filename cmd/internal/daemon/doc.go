@@ -1,0 +1,45 @@
+// Package daemon is one node assembled: the only place that knows everybody.
+//
+// # Parts, and who owns what
+//
+//	protocol   owns the legion.Core: one goroutine steps it
+//	disk       one goroutine writes; everything that waits is one transaction
+//	foreman    owns what is due, what runs and what waits: one goroutine
+//	scribe     sends outcomes to the voters until a quorum has them
+//	runs       one goroutine for each living process
+//
+// A slot flows one way: the foreman's engine says it is due; the foreman asks
+// protocol to commit its claim; on commit a run starts it; the outcome goes to
+// the disk and from there, by the scribe, to the voters.
+//
+// # Authority
+//
+// The protocol's term is handed to the foreman with a reign, and with every
+// claim to the run. Right before a process is started the run asks the core
+// once more whether this node is lord in that very term; the claim alone
+// already keeps the slot from being started twice.
+//
+// # States
+//
+//	New -> Start -> running -> Stop -> stopped
+//
+// Start returns when the control socket answers and the protocol runs; a
+// lordship comes later, by itself. Stop gives up the lordships at once, lets
+// runs end (at most stop_timeout, or until Kill), sends their outcomes, and
+// ends the incarnation with a death certificate. Reload applies a new
+// configuration or, on any error, nothing of it.
+//
+// # Failures
+//
+//   - The disk is full: nothing that must be durable is acknowledged; the core
+//     is told and gives up its lordships until writes work again.
+//   - The agent is killed: what it left running is found by the next start,
+//     killed, and its runs are recorded lost.
+//   - The core's loop stalls: no beats leave, and the lordships go elsewhere.
+//
+// # Not promised
+//
+// A run's end is recorded when it is known here; between a claim and the start
+// of its process the node can die, and then the slot is recorded as never
+// started, or as lost.
+package daemon

@@ -1,0 +1,146 @@
+package daemon
+
+import (
+	"sync"
+	"time"
+
+	"github.com/legion-cron/legion-cron/cmd/internal/control"
+	"github.com/legion-cron/legion-cron/legion"
+	"github.com/legion-cron/legion-cron/legion/gossip"
+)
+
+// maxKnown bounds the nodes and the legions that are remembered.
+const maxKnown = 10_000
+
+// A presence remembers when nodes came and went, as gossip tells it, and what
+// their clocks said.
+type presence struct {
+	mu    sync.Mutex
+	start time.Time
+	nodes map[string]*sighting
+}
+
+type sighting struct {
+	gossip.Member
+	up    bool
+	left  bool
+	since time.Time
+	skew  time.Duration
+}
+
+func newPresence(now time.Time) *presence {
+	return &presence{start: now, nodes: map[string]*sighting{}}
+}
+
+func (p *presence) note(ev gossip.Event, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.nodes[ev.Name]
+	if s == nil {
+		if len(p.nodes) >= maxKnown {
+			return
+		}
+		s = &sighting{}
+		p.nodes[ev.Name] = s
+	}
+	up := ev.Kind != gossip.Down
+	if s.up != up || s.Incarnation != ev.Incarnation {
+		s.since = now
+	}
+	s.Member, s.up, s.left = ev.Member, up, ev.Left
+}
+
+// heard compares the sender's time of day with ours. An announcement that was
+// long on its way looks like a clock that is behind, so only the one that
+// looks least behind counts.
+func (p *presence) heard(name string, wall int64, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.nodes[name]; s != nil && wall > 0 {
+		s.skew = time.UnixMilli(wall).Sub(now)
+	}
+}
+
+// away reports that there has been no word of the node's incarnation since.
+func (p *presence) away(name, incarnation string, since time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.nodes[name]
+	switch {
+	case s == nil:
+		return p.start.Before(since)
+	case s.up && s.Incarnation == incarnation:
+		return false
+	}
+	return s.since.Before(since)
+}
+
+// all returns copies.
+func (p *presence) all() []sighting {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []sighting
+	for _, s := range p.nodes {
+		all = append(all, *s)
+	}
+	return all
+}
+
+// A chronicle remembers the last change of lord of each legion.
+type chronicle struct {
+	mu    sync.Mutex
+	lords map[string]legion.VoteFor // Name: the lord; empty: none
+	last  map[string]control.Change
+	since map[string]time.Time
+}
+
+func newChronicle() *chronicle {
+	return &chronicle{lords: map[string]legion.VoteFor{}, last: map[string]control.Change{}, since: map[string]time.Time{}}
+}
+
+// reigns takes note that node reigns over l; reason says how it came to.
+func (c *chronicle) reigns(node, l string, term uint64, reason string, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old := c.lords[l]
+	if term < old.Term || term == old.Term && old.Name == node || len(c.lords) >= maxKnown {
+		return
+	}
+	from := old.Name
+	if last := c.last[l]; from == "" && last.To == "" {
+		from = last.From // the throne was vacant in between
+	}
+	c.lords[l] = legion.VoteFor{Legion: l, Term: term, Name: node}
+	c.since[l] = now
+	if old := c.last[l]; from == node && reason == "" {
+		reason = old.Reason
+	}
+	if last := c.last[l]; reason == "" && last.To == "" && last.Reason != "" {
+		reason = last.Reason
+	}
+	if reason == "" {
+		reason = "elected"
+	}
+	c.last[l] = control.Change{At: control.At(now), From: from, To: node, Reason: reason}
+}
+
+// fell takes note that node's reign in a term is over.
+func (c *chronicle) fell(node, l string, term uint64, reason string, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old := c.lords[l]; old.Name != node || old.Term != term {
+		return
+	}
+	c.lords[l] = legion.VoteFor{Legion: l, Term: term}
+	delete(c.since, l)
+	c.last[l] = control.Change{At: control.At(now), From: node, Reason: reason}
+}
+
+func (c *chronicle) of(l string) (*control.Change, time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ch, ok := c.last[l]; ok {
+		return &ch, c.since[l]
+	}
+	return nil, time.Time{}
+}

@@ -1,0 +1,211 @@
+package daemon
+
+import (
+	"context"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/legion-cron/legion-cron/cmd/internal/logging"
+	"github.com/legion-cron/legion-cron/jobs"
+	"github.com/legion-cron/legion-cron/jobs/ledger"
+	"github.com/legion-cron/legion-cron/jobs/runner"
+)
+
+// runs starts processes for claims and says how they ended.
+type runs struct {
+	host     *runner.Host
+	output   *logging.Log
+	log      *zap.Logger
+	clock    clock
+	disk     *disk
+	scribe   *scribe
+	dir      string // of output files
+	trusted  func(legion string, term uint64) bool
+	limit    chan struct{} // max_runs; nil: no limit
+	stopping <-chan struct{}
+
+	mu     sync.Mutex
+	living map[string]*runner.Process // by run id
+	wanted map[string]string          // runs to be stopped that have no process yet, and why
+	killed bool                       // no new ones
+}
+
+// stop ends a run politely, kill at once. A run that has no process yet never
+// gets one.
+func (r *runs) stop(run, why string) { r.end(run, why, (*runner.Process).Stop) }
+func (r *runs) kill(run, why string) { r.end(run, why, (*runner.Process).Kill) }
+
+func (r *runs) end(run, why string, how func(*runner.Process, string)) {
+	r.mu.Lock()
+	p := r.living[run]
+	if p == nil {
+		r.wanted[run] = why
+	}
+	r.mu.Unlock()
+	if p != nil {
+		how(p, why)
+	}
+}
+
+// stopAll ends every run politely.
+func (r *runs) stopAll(why string) {
+	for _, p := range r.all() {
+		p.Stop(why)
+	}
+}
+
+func (r *runs) all() []*runner.Process {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Values(r.living))
+}
+
+// killAll ends every run at once.
+func (r *runs) killAll(why string) {
+	r.mu.Lock()
+	r.killed = true
+	r.mu.Unlock()
+	for _, p := range r.all() {
+		p.Kill(why)
+	}
+}
+
+// unwanted says why a claimed run must not start any more, or "".
+func (r *runs) unwanted(rec jobs.Record) string {
+	r.mu.Lock()
+	why, ok := r.wanted[rec.Run]
+	killed := r.killed
+	r.mu.Unlock()
+	select {
+	case <-r.stopping:
+		killed = true
+	default:
+	}
+	switch {
+	case ok:
+		return why
+	case killed:
+		return "stopping"
+	case rec.Slot.Legion != "" && !r.trusted(rec.Slot.Legion, rec.Term):
+		return "no longer lord"
+	}
+	return ""
+}
+
+// execute runs a claimed attempt to its end and returns its last record,
+// which is on this disk, or will be, and on its way to the voters.
+func (r *runs) execute(j jobs.Job, rec jobs.Record) jobs.Record {
+	log := r.log.With(logging.Legion(rec.Slot.Legion), logging.Term(rec.Term), logging.Job(rec.Job),
+		logging.Slot(rec.Slot.String()), logging.Run(rec.Run), logging.Attempt(rec.Attempt))
+	defer func() {
+		r.mu.Lock()
+		delete(r.living, rec.Run)
+		delete(r.wanted, rec.Run)
+		r.mu.Unlock()
+	}()
+	if r.limit != nil {
+		select {
+		case r.limit <- struct{}{}:
+			defer func() { <-r.limit }()
+		case <-r.stopping:
+		}
+	}
+	// That it is about to start is durable before there is a process: an agent
+	// that dies in between finds it, and does not take it for never started.
+	why := r.unwanted(rec)
+	if why == "" {
+		rec.State = jobs.Starting
+		if err := r.disk.write(context.Background(), ledger.Writes{Records: []jobs.Record{rec}}); err != nil {
+			why = err.Error()
+		}
+	}
+	if why == "" {
+		why = r.unwanted(rec) // the disk may have taken long
+	}
+	if why != "" {
+		rec.State, rec.Reason, rec.Ended = jobs.NeverStarted, why, r.clock().Wall.UTC()
+		r.scribe.put(rec)
+		log.Warn("run never started", logging.Event("run-ended"), logging.Outcome(rec.State.String()), zap.String("reason", why))
+		return rec
+	}
+	rec = r.process(j, rec, log)
+	r.scribe.put(rec)
+	fields := []zap.Field{logging.Event("run-ended"), logging.Outcome(rec.State.String())}
+	if rec.Signal == "" && rec.ExitCode >= 0 {
+		fields = append(fields, logging.Exit(rec.ExitCode))
+	}
+	if !rec.Started.IsZero() {
+		fields = append(fields, logging.Took(rec.Ended.Sub(rec.Started)))
+	}
+	if rec.State == jobs.Succeeded {
+		log.Info("run succeeded", fields...)
+	} else {
+		log.Warn("run "+rec.State.String(), append(fields, zap.String("reason", rec.Reason))...)
+	}
+	return rec
+}
+
+// process starts the process of rec, waits for it, and returns rec with the outcome.
+func (r *runs) process(j jobs.Job, rec jobs.Record, log *zap.Logger) jobs.Record {
+	spec := runner.FromJob(j)
+	spec.Run = rec.Run
+	spec.Set = environment(rec)
+	failed := func(err error) jobs.Record {
+		rec.State, rec.Reason, rec.ExitCode, rec.Ended = jobs.Failed, err.Error(), -1, r.clock().Wall.UTC()
+		return rec
+	}
+	file, err := runner.CreateOutput(filepath.Join(r.dir, rec.Run+".log"), j.MaxOutput)
+	if err != nil {
+		return failed(err)
+	}
+	defer func() {
+		if err := file.Close(); err != nil {
+			log.Warn("output is not complete", zap.Error(err))
+		}
+	}()
+	lines := r.output.Output(rec.Job, logging.Legion(rec.Slot.Legion), logging.Term(rec.Term), logging.Job(rec.Job),
+		logging.Slot(rec.Slot.String()), logging.Run(rec.Run), logging.Attempt(rec.Attempt))
+	p, err := r.host.Start(spec, runner.Tee(file, lines))
+	if err != nil {
+		return failed(err)
+	}
+	r.mu.Lock()
+	r.living[rec.Run] = p
+	why, stop := r.wanted[rec.Run]
+	killed := r.killed
+	r.mu.Unlock()
+	switch {
+	case killed:
+		p.Kill("stopping")
+	case stop:
+		p.Stop(why)
+	}
+	rec.State, rec.Started = jobs.Running, r.clock().Wall.UTC()
+	r.scribe.put(rec)
+	log.Debug("run started", logging.Event("run-started"), zap.Int("pid", p.PID()), zap.Duration("late", rec.Started.Sub(rec.Scheduled)))
+	res := p.Wait()
+	rec.State, rec.Reason, rec.ExitCode, rec.Signal = res.State, res.Reason, res.ExitCode, res.Signal
+	rec.Started, rec.Ended = res.Started.UTC(), res.Ended.UTC()
+	return rec
+}
+
+// environment is what a run is told of itself.
+func environment(rec jobs.Record) []string {
+	return []string{
+		"LEGION=" + rec.Slot.Legion,
+		"LEGION_JOB=" + rec.Job,
+		"LEGION_SLOT=" + rec.Slot.String(),
+		"LEGION_SCHEDULED=" + rec.Scheduled.UTC().Format(time.RFC3339),
+		"LEGION_RUN=" + rec.Run,
+		"LEGION_ATTEMPT=" + strconv.Itoa(rec.Attempt),
+		"LEGION_TERM=" + strconv.FormatUint(rec.Term, 10),
+		"LEGION_NODE=" + rec.Node,
+		"LEGION_INCARNATION=" + rec.Incarnation,
+	}
+}

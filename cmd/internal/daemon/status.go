@@ -1,0 +1,298 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/legion-cron/legion-cron/cmd/internal/config"
+	"github.com/legion-cron/legion-cron/cmd/internal/control"
+	"github.com/legion-cron/legion-cron/jobs"
+	"github.com/legion-cron/legion-cron/jobs/ledger"
+	"github.com/legion-cron/legion-cron/legion"
+	"github.com/legion-cron/legion-cron/scheduler/cronspec"
+)
+
+// A backend answers the control API for a node.
+type backend struct{ d *Daemon }
+
+var _ control.Backend = backend{}
+
+// Status implements control.Watcher.
+func (b backend) Status(context.Context) (control.Status, error) {
+	d := b.d
+	s := d.protocol.status()
+	out := control.Status{Node: d.name, Incarnation: d.incarnation, Version: d.opts.Version}
+	if e := s.Electorate; e != nil {
+		out.Cluster.ID, out.Cluster.Epoch = e.Cluster.String(), e.Epoch
+		for _, v := range e.Voters {
+			out.Cluster.Voters = append(out.Cluster.Voters, v.Name)
+		}
+	}
+	out.Cluster.Members = b.members(s)
+	for _, l := range s.Legions {
+		out.Legions = append(out.Legions, b.legion(s, l))
+	}
+	return out, nil
+}
+
+func (b backend) members(s legion.Status) []control.Member {
+	d := b.d
+	version := map[string]string{}
+	for _, n := range s.Nodes {
+		version[n.Name] = n.Software
+	}
+	ms := []control.Member{{Name: d.name, Addr: d.Addr(), State: "alive", Incarnation: d.incarnation, Version: d.opts.Version}}
+	for _, n := range d.presence.all() {
+		state := "dead"
+		switch {
+		case n.up:
+			state = "alive"
+		case n.left:
+			state = "left"
+		}
+		ms = append(ms, control.Member{
+			Name: n.Name, Addr: n.Addr, State: state, Incarnation: n.Incarnation,
+			Version: version[n.Name], ClockSkewMS: n.skew.Milliseconds(),
+		})
+	}
+	slices.SortFunc(ms, func(a, b control.Member) int { return strings.Compare(a.Name, b.Name) })
+	return ms
+}
+
+func (b backend) legion(s legion.Status, l legion.LegionStatus) control.Legion {
+	out := control.Legion{
+		Name: l.Legion, Lord: l.Lord, Term: l.Term, TrustedMS: l.Trusted.Milliseconds(), Quorum: l.Quorum, Votes: l.Votes,
+		Safe: 2*l.Quorum > len(s.Electorate.Voters), Agreed: l.Agreed, Succession: l.Succession,
+	}
+	change, since := b.d.lords.of(l.Legion)
+	out.LastChange = change
+	if l.Lord != "" {
+		out.Since = control.At(since)
+	}
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		c := slices.IndexFunc(n.Legions, func(c legion.Candidacy) bool { return c.Legion == l.Legion })
+		vote := ""
+		for _, v := range n.Votes {
+			if v.Legion == l.Legion {
+				vote = v.Name
+			}
+		}
+		if c < 0 {
+			continue // a voter for it at most, and none of its members
+		}
+		out.Members = append(out.Members, b.member(n, n.Legions[c], l, vote))
+	}
+	return out
+}
+
+func (b backend) member(n *legion.NodeState, c legion.Candidacy, l legion.LegionStatus, vote string) control.LegionMember {
+	m := control.LegionMember{Name: n.Name, Valor: c.Valor, Fit: c.Fit, VoteFor: vote, Role: "candidate"}
+	r, stands := n.Rank(l.Legion)
+	m.Effective = r.Effective
+	switch {
+	case n.Name == l.Lord:
+		m.Role = "lord"
+	case c.Valor == 0:
+		m.Role = "arbiter"
+	}
+	if c.Weight != 0 {
+		m.Reasons = append(m.Reasons, "checks "+signed(c.Weight))
+	}
+	if stands {
+		if load := r.Effective - c.Valor - c.Weight; load != 0 {
+			m.Reasons = append(m.Reasons, "lordships elsewhere "+signed(load))
+		}
+	} else if c.Valor > 0 {
+		why := "unfit"
+		if n.Name == b.d.name {
+			if t := b.d.protocol.status().Trouble; t != "" {
+				why = t
+			}
+		}
+		m.Reasons = append(m.Reasons, why)
+	}
+	return m
+}
+
+func signed(n int) string {
+	if n > 0 {
+		return "+" + strconv.Itoa(n)
+	}
+	return strconv.Itoa(n)
+}
+
+// Lord implements control.Watcher.
+func (b backend) Lord(_ context.Context, name string) (control.Lord, error) {
+	s := b.d.protocol.status()
+	for _, l := range s.Legions {
+		if l.Legion == name {
+			return control.Lord{Legion: name, Lord: l.Lord, Term: l.Term, Here: l.Trusted > 0}, nil
+		}
+	}
+	if _, ok := b.d.config().Legions[name]; ok {
+		return control.Lord{Legion: name}, nil
+	}
+	known := slices.Sorted(maps.Keys(b.d.config().Legions))
+	hint := "this node knows no legion"
+	if len(known) > 0 {
+		hint = "this node knows " + strings.Join(known, ", ")
+	}
+	return control.Lord{}, control.NotFound(hint, "no legion %q", name)
+}
+
+// Jobs implements control.Planner.
+func (b backend) Jobs(ctx context.Context) ([]control.Job, error) {
+	d := b.d
+	s := d.protocol.status()
+	now := d.clock().Wall
+	type live struct {
+		next    time.Time
+		running int
+	}
+	lives := map[string]live{}
+	var entries []*entry
+	err := d.foreman.ask(ctx, func() {
+		for key, e := range d.foreman.jobs {
+			entries = append(entries, e)
+			lives[key] = live{d.foreman.engine.Next(key), len(d.foreman.living[key])}
+		}
+	})
+	if err != nil {
+		return nil, control.Unavailable("", "the node is stopping")
+	}
+	slices.SortFunc(entries, func(a, b *entry) int { return strings.Compare(a.Name, b.Name) })
+	var out []control.Job
+	for _, e := range entries {
+		j := control.Job{Name: e.Name, Legion: e.Legion, Schedule: strings.Join(e.Schedules, " | "), Running: lives[e.key].running}
+		next := lives[e.key].next
+		if next.IsZero() {
+			next = e.schedule.Next(now)
+		}
+		if e.Enabled {
+			j.Next = control.At(next)
+		}
+		last, err := d.store.Runs(ledger.Query{Job: e.Name, Legion: e.Legion, Limit: 20})
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range last {
+			if !r.Started.IsZero() {
+				j.Last = control.At(r.Started)
+				break
+			}
+		}
+		j.Nodes, j.Drift = b.who(s, e)
+		out = append(out, j)
+	}
+	return out, nil
+}
+
+// who returns the nodes that list a job, and those whose legion's job set differs.
+func (b backend) who(s legion.Status, e *entry) (nodes, drift []string) {
+	if e.Legion == "" {
+		return []string{b.d.name}, nil
+	}
+	own := jobSet(b.d.config(), e.Legion)
+	for _, n := range s.Nodes {
+		for _, c := range n.Legions {
+			if c.Legion != e.Legion || c.Valor == 0 {
+				continue
+			}
+			nodes = append(nodes, n.Name)
+			if !bytes.Equal(c.Jobs, own) {
+				drift = append(drift, n.Name+" ("+hex.EncodeToString(c.Jobs)+")")
+			}
+		}
+	}
+	return nodes, drift
+}
+
+// Next implements control.Planner.
+func (b backend) Next(ctx context.Context, q control.NextQuery) (control.Next, error) {
+	var found *entry
+	err := b.d.foreman.ask(ctx, func() {
+		for _, e := range b.d.foreman.jobs {
+			if e.Name == q.Job {
+				found = e
+			}
+		}
+	})
+	if err != nil {
+		return control.Next{}, control.Unavailable("", "the node is stopping")
+	}
+	if found == nil {
+		return control.Next{}, control.NotFound("legion-cron jobs lists them", "no job %q", q.Job)
+	}
+	out := control.Next{Spec: strings.Join(found.Schedules, " | "), Timezone: found.Timezone, Description: found.schedule.Describe()}
+	slots, notes := cronspec.Upcoming(found.schedule, q.From, q.N)
+	for _, at := range slots {
+		out.Next = append(out.Next, control.At(at))
+	}
+	out.Notes = notes
+	if !found.Enabled {
+		out.Notes = append(out.Notes, "the job is disabled: its slots are recorded as skipped")
+	}
+	return out, nil
+}
+
+// Runs implements control.Historian.
+func (b backend) Runs(_ context.Context, q control.RunsQuery) ([]control.Run, error) {
+	query := ledger.Query{Job: q.Job, Since: q.Since, Limit: q.Limit}
+	if q.Outcome != "" {
+		state, err := jobs.ParseState(q.Outcome)
+		if err != nil {
+			return nil, control.BadRequest("one of succeeded, failed, timed out, killed, lost, never started, skipped, missed, running", "no outcome %q", q.Outcome)
+		}
+		query.Outcome = state
+	}
+	recs, err := b.d.store.Runs(query)
+	if err != nil {
+		return nil, err
+	}
+	var out []control.Run
+	for _, r := range recs {
+		out = append(out, wireRun(r))
+	}
+	return out, nil
+}
+
+func wireRun(r jobs.Record) control.Run {
+	w := control.Run{
+		Run: r.Run, Job: r.Job, Legion: r.Slot.Legion, Slot: r.Slot.String(), Attempt: r.Attempt, Term: r.Term, Node: r.Node,
+		Outcome: r.State.String(), Reason: r.Reason, Scheduled: control.At(r.Scheduled), Started: control.At(r.Started),
+		Ended: control.At(r.Ended), Signal: r.Signal, Manual: r.Manual,
+	}
+	if !r.Started.IsZero() {
+		late := r.Started.Sub(r.Scheduled).Milliseconds()
+		w.LatenessMS = &late
+	}
+	if r.State.Final() && r.Run != "" && r.Signal == "" && r.ExitCode >= 0 && r.State != jobs.NeverStarted {
+		code := r.ExitCode
+		w.ExitCode = &code
+	}
+	return w
+}
+
+// Reload implements control.Reloader.
+func (b backend) Reload(context.Context) (control.Reload, error) {
+	cfg, problems := config.Load(b.d.config().Path)
+	if len(problems) > 0 {
+		var lines []string
+		for _, p := range problems {
+			lines = append(lines, p.String())
+		}
+		return control.Reload{}, control.Invalid("nothing was changed", "%s", strings.Join(lines, "\n"))
+	}
+	changes, err := b.d.apply(cfg)
+	if err != nil {
+		return control.Reload{}, control.Refused("nothing was changed", "%v", err)
+	}
+	return control.Reload{Changes: changes}, nil
+}
