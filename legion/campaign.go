@@ -33,8 +33,10 @@ type campaign struct {
 	would   map[string]bool
 	refused map[string]Refusal
 	again   time.Duration // until the soonest voter that refused may be asked again
-	grants  map[string]Stamp
-	states  []VoterState
+	// waits: it rests until a grant runs out, or until the throne is given back.
+	waits  bool
+	grants map[string]Stamp
+	states []VoterState
 }
 
 type sentTo struct {
@@ -210,10 +212,14 @@ func hashName(s string) uint64 {
 func (c *Core) probe(k *campaign) {
 	*k = campaign{legion: k.legion, phase: probing, wake: c.in(c.beatEvery()),
 		sent: map[uint64]sentTo{}, would: map[string]bool{}, refused: map[string]Refusal{}}
-	r, _ := c.rank(k.legion)
 	for _, v := range c.electorate.Voters {
-		k.sent[c.send(v.Name, Probe{Legion: k.legion, Rank: r}, sendOpts{})] = sentTo{v.Name, c.now.Stamp()}
+		c.probeOne(k, v.Name)
 	}
+}
+
+func (c *Core) probeOne(k *campaign, voter string) {
+	r, _ := c.rank(k.legion)
+	k.sent[c.send(voter, Probe{Legion: k.legion, Rank: r}, sendOpts{})] = sentTo{voter, c.now.Stamp()}
 }
 
 func (c *Core) onProbeAck(h Header, b ProbeAck) {
@@ -313,11 +319,27 @@ func (c *Core) fail(k *campaign, why string) {
 		c.note(Note{Event: "campaign", Legion: k.legion, Term: k.term, Text: "failed: " + why})
 	}
 	c.withdraw(k)
-	rest := c.jitter(c.beatEvery(), 3*c.beatEvery())
+	rest, waits := c.jitter(c.beatEvery(), 3*c.beatEvery()), false
 	if k.phase == probing && k.again > 0 {
-		rest = k.again + c.jitter(0, c.beatEvery()/4)
+		rest, waits = k.again+c.jitter(0, c.beatEvery()/4), true
 	}
 	c.rest(k.legion, rest)
+	c.campaigns[k.legion].waits = waits
+	c.look = true
+}
+
+// fellVacant notes that a throne was given back.
+func (c *Core) fellVacant(t *throne) {
+	t.vacant = c.now.Stamp()
+	c.wakeUp(t.Legion)
+}
+
+// wakeUp lets this node stand for a legion at once if it rested only because
+// others held the throne occupied.
+func (c *Core) wakeUp(legion string) {
+	if k := c.campaigns[legion]; k != nil && k.waits {
+		delete(c.campaigns, legion)
+	}
 	c.look = true
 }
 

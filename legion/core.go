@@ -198,8 +198,13 @@ func (c *Core) receive(m Message) {
 		c.onDeath(m.Header, b) // repeated until it is acknowledged, so it is heard even of the dead
 		return
 	}
-	if c.dead[m.Incarnation] || m.To != (ID{}) && m.To != c.cfg.Incarnation {
-		return // its sender is dead, or it was meant for an earlier incarnation of this node
+	if c.dead[m.Incarnation] {
+		return
+	}
+	if _, ok := m.Body.(Beat); !ok && m.To != (ID{}) && m.To != c.cfg.Incarnation {
+		// It was meant for an earlier incarnation of this node. A Beat is
+		// answered all the same, or the lord would never hear of this one.
+		return
 	}
 	switch b := m.Body.(type) {
 	case Found:
@@ -246,7 +251,7 @@ func (c *Core) receive(m Message) {
 	case Ack:
 		c.onAck(m.Header)
 	case Vacant:
-		c.onVacant(b)
+		c.onVacant(m.Header, b)
 	case Accept:
 		c.onAccept(m.Header, b)
 	case Accepted:

@@ -22,6 +22,9 @@ type throne struct {
 	lapsed bool
 	// hinted: a voter told this node, which has no vote, that it is vacant.
 	hinted bool
+	// refused are candidates that were told it is occupied; they are told when
+	// it falls vacant.
+	refused []string
 }
 
 // A holder is a node that beats to this voter, by incarnation.
@@ -48,6 +51,7 @@ const (
 	writesKept  = 64 // Accepts of one holder whose repetition is recognised
 	maxHolders  = 4096
 	vacantHints = 2 // candidates without a vote that are told of a vacancy
+	refusedKept = 8 // candidates that asked, and are told too
 )
 
 // throne returns the throne of a legion, nil if there are too many.
@@ -91,8 +95,8 @@ func (c *Core) extend(t *throne, seq uint64) {
 // vacate ends a grant.
 func (c *Core) vacate(t *throne) {
 	t.live, t.fresh, t.lapsed = false, false, true
-	t.vacant = c.now.Stamp()
-	c.changed, c.look = true, true
+	c.changed = true
+	c.fellVacant(t)
 	if c.voter() {
 		c.tellVacant(t)
 	}
@@ -112,7 +116,8 @@ func (c *Core) expireThrones() {
 	c.expired = c.expired[:0]
 }
 
-// tellVacant tells the best candidates that have no vote themselves.
+// tellVacant tells those that asked while it was occupied, and the best
+// candidates that have no vote themselves.
 func (c *Core) tellVacant(t *throne) {
 	type one struct {
 		name string
@@ -128,9 +133,16 @@ func (c *Core) tellVacant(t *throne) {
 		}
 	}
 	slices.SortFunc(best, func(a, b one) int { return b.rank.compare(a.rank) })
+	tell := t.refused
 	for _, b := range best[:min(len(best), vacantHints)] {
-		c.send(b.name, Vacant{t.Legion, t.Term}, sendOpts{})
+		if !slices.Contains(tell, b.name) {
+			tell = append(tell, b.name)
+		}
 	}
+	for _, name := range tell {
+		c.send(name, Vacant{t.Legion, t.Term}, sendOpts{})
+	}
+	t.refused = nil
 }
 
 // better counts the living candidates that outrank r, other than the node
@@ -179,6 +191,9 @@ func (c *Core) onProbe(h Header, b Probe) {
 		t.lapsed = false
 	}
 	why, again := c.refusal(h, t, b.Rank)
+	if why == Occupied && len(t.refused) < refusedKept && !slices.Contains(t.refused, h.From) {
+		t.refused = append(t.refused, h.From)
+	}
 	ack := ProbeAck{Legion: b.Legion, Would: why == NotRefused, Why: why, Again: again}
 	if t != nil {
 		ack.Term = t.Term
@@ -328,6 +343,8 @@ func (c *Core) onRelease(h Header, b Release) {
 			t.release = h.Seq
 			if t.live {
 				c.vacate(t)
+			} else {
+				c.fellVacant(t)
 			}
 		}
 	}
@@ -353,15 +370,22 @@ func (c *Core) onDeath(h Header, b Death) {
 	c.answer(h, Ack{}, sendOpts{})
 }
 
-// onVacant believes a voter that a throne is free, if this node has no vote
-// and knows nothing newer.
-func (c *Core) onVacant(b Vacant) {
+// onVacant hears from a voter that a throne is free. A node without a vote
+// believes it; one with a vote asks that voter again, if it was refused.
+func (c *Core) onVacant(h Header, b Vacant) {
 	t := c.throne(b.Legion)
-	if t == nil || c.voter() || b.Term < t.Term {
+	if t == nil || !c.isVoter(h) {
 		return
 	}
-	t.Term, t.hinted, t.vacant = b.Term, true, c.now.Stamp()
-	c.look = true
+	if k := c.campaigns[b.Legion]; k != nil && k.phase == probing && k.refused[h.From] == Occupied {
+		delete(k.refused, h.From)
+		c.probeOne(k, h.From)
+		return
+	}
+	if !c.voter() && b.Term >= t.Term {
+		t.Term, t.hinted, t.vacant = b.Term, true, c.now.Stamp()
+	}
+	c.wakeUp(b.Legion)
 }
 
 // onAccept takes a write: a fenced one if its term is the promise and the

@@ -34,6 +34,10 @@ func random(w *World) Conf {
 	}
 	legions := 1 + r.IntN(3)
 	equal := r.IntN(2) == 0
+	unanimous := make([]bool, legions)
+	for j := range unanimous {
+		unanimous[j] = r.IntN(10) == 0
+	}
 	for i := range nodes {
 		n := NodeConf{Name: string(rune('a' + i)), Vote: i < c.Size || r.IntN(3) > 0, Legions: map[string]legion.Legion{}}
 		for j := range legions {
@@ -41,7 +45,7 @@ func random(w *World) Conf {
 			if !equal {
 				l.Valor = 50 * r.IntN(4)
 			}
-			if r.IntN(10) == 0 {
+			if unanimous[j] {
 				l.Quorum = c.Size
 			}
 			n.Legions["g"+string(rune('1'+j))] = l

@@ -52,8 +52,9 @@ func (w *World) succession() error {
 		n.stop()
 	}
 	began := w.now
-	// One throne after the other is fought for.
-	limit += time.Duration(len(orphans)) * 20 * time.Millisecond
+	// Orphans are fought for one by one, and a win may change who is best for
+	// the next before everybody has heard of it.
+	limit += time.Duration(max(len(orphans)-1, 0)) * slow(3*w.Beat)
 	for _, l := range orphans {
 		for {
 			if lord := w.lord(l, cluster); lord != nil && lord != n {
