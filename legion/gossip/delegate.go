@@ -106,6 +106,8 @@ func (n *Node) dispatch(k kind, body []byte) error {
 		return handle(body, n.heardIam)
 	case kindRival:
 		return handle(body, n.heardRival)
+	case kindLeave:
+		return handle(body, n.table.leave)
 	case kindAsk:
 		return handle(body, n.giveTicket)
 	case kindTicket:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/hashicorp/memberlist"
 	"go.uber.org/zap"
 )
 
@@ -73,6 +74,8 @@ type Config struct {
 	// It is called concurrently, at most maxServing times, and must return when
 	// ctx ends.
 	Serve func(ctx context.Context, from string, question []byte) []byte
+
+	tune func(*memberlist.Config) // for tests
 }
 
 // Kind of an Event.

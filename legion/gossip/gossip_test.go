@@ -88,7 +88,11 @@ func tryStart(t testing.TB, cfg Config) (*testNode, error) {
 	cfg.Member = func(e Event) {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		n.events = append(n.events, fmt.Sprintf("%v %s %s", e.Kind, e.Name, e.Incarnation))
+		event := fmt.Sprintf("%v %s %s", e.Kind, e.Name, e.Incarnation)
+		if e.Left {
+			event = strings.Replace(event, "down", "left", 1)
+		}
+		n.events = append(n.events, event)
 	}
 	cfg.Conflict = func(string) { n.rivals.Add(1) }
 	if cfg.Serve == nil {
@@ -220,7 +224,7 @@ func TestStopIsNoticed(t *testing.T) {
 	nodes := together(t, "a", "b", "c")
 	stop(t, nodes[1])
 	for _, n := range []*testNode{nodes[0], nodes[2]} {
-		eventually(t, n.cfg.Name+" sees b leave", func() bool { return n.has("up b b-1", "down b b-1") })
+		eventually(t, n.cfg.Name+" sees b leave", func() bool { return n.has("up b b-1", "left b b-1") })
 	}
 	if err := nodes[1].Send("a", nil); !errors.Is(err, ErrStopped) {
 		t.Errorf("send after stop: %v, want ErrStopped", err)
@@ -298,6 +302,18 @@ func TestAnnounce(t *testing.T) {
 		defer late.mu.Unlock()
 		return slices.ContainsFunc(late.merged, func(s []byte) bool { return string(s) == "small again" })
 	})
+}
+
+// What one node hears it passes on: it may be the only one to hear it.
+func TestAnnouncementIsRelayed(t *testing.T) {
+	t.Parallel()
+	nodes := together(t, "a", "b", "c")
+	msg, err := pack(kindState, announcement{Origin: "a", Incarnation: "a-1", Seq: 99, Body: []byte("to b alone")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodes[1].receive(msg, false)
+	eventually(t, "c hears it too", func() bool { return nodes[2].lastMerged() == "to b alone" })
 }
 
 func TestAnnouncementsCoalesce(t *testing.T) {

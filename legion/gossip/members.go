@@ -24,15 +24,20 @@ type table struct {
 	mu    sync.Mutex
 	live  map[string]Member // as memberlist says, without this node
 	told  map[string]Member // as Config.Member was told
-	left  map[string]bool   // names that said goodbye, until told
-	seen  map[string]string // name -> last address, of all ever met
+	seen  map[string]*seen  // all ever met, by name
 	dirty chan struct{}     // 1: live and told may differ
+}
+
+// seen is what is remembered of a node.
+type seen struct {
+	addr string
+	left string // the incarnation that said goodbye, if it was the last
 }
 
 func newTable(self Member) *table {
 	return &table{
 		self: self, live: make(map[string]Member), told: make(map[string]Member),
-		left: make(map[string]bool), seen: make(map[string]string), dirty: make(chan struct{}, 1),
+		seen: make(map[string]*seen), dirty: make(chan struct{}, 1),
 	}
 }
 
@@ -76,26 +81,48 @@ func (t *table) set(node *memberlist.Node) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.live[m.Name] = m
-	if _, met := t.seen[m.Name]; !met && len(t.seen) >= maxRemembered {
-		for name := range t.seen { // any one that is not live makes room
-			if _, live := t.live[name]; !live {
-				delete(t.seen, name)
-				break
-			}
-		}
+	old := t.seen[m.Name]
+	switch {
+	case old == nil:
+		t.makeRoom()
+	case old.left == m.Incarnation:
+		return // old news of one that has said goodbye
 	}
-	t.seen[m.Name] = m.Addr
+	t.seen[m.Name] = &seen{addr: m.Addr}
+	t.live[m.Name] = m
 	t.touch()
 }
 
-// NotifyLeave is part of memberlist.EventDelegate.
+// makeRoom forgets any one that is not live, if too many are remembered.
+func (t *table) makeRoom() {
+	if len(t.seen) < maxRemembered {
+		return
+	}
+	for name := range t.seen {
+		if _, live := t.live[name]; !live {
+			delete(t.seen, name)
+			return
+		}
+	}
+}
+
+// NotifyLeave is part of memberlist.EventDelegate: failed, left, or both.
 func (t *table) NotifyLeave(node *memberlist.Node) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.live, node.Name)
-	t.left[node.Name] = node.State == memberlist.StateLeft
 	t.touch()
+}
+
+// leave is called when a node says goodbye itself.
+func (t *table) leave(g goodbye) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.live[g.Name].Incarnation == g.Incarnation {
+		delete(t.live, g.Name)
+		t.seen[g.Name].left = g.Incarnation
+		t.touch()
+	}
 }
 
 func (t *table) touch() {
@@ -112,7 +139,7 @@ func (t *table) changes() []Event {
 	var events []Event
 	for name, old := range t.told {
 		if now, live := t.live[name]; !live || now.Incarnation != old.Incarnation || now.Instance != old.Instance {
-			events = append(events, Event{Kind: Down, Member: old, Left: t.left[name]})
+			events = append(events, Event{Kind: Down, Member: old, Left: t.hasLeft(old)})
 			delete(t.told, name)
 		}
 	}
@@ -126,7 +153,6 @@ func (t *table) changes() []Event {
 		}
 		t.told[name] = now
 	}
-	clear(t.left)
 	slices.SortStableFunc(events, func(a, b Event) int { // Down stays before Up
 		switch {
 		case a.Name < b.Name:
@@ -137,6 +163,11 @@ func (t *table) changes() []Event {
 		return 0
 	})
 	return events
+}
+
+func (t *table) hasLeft(m Member) bool {
+	seen := t.seen[m.Name]
+	return seen != nil && seen.left == m.Incarnation
 }
 
 func (t *table) get(name string) (Member, bool) {
@@ -179,9 +210,9 @@ func (t *table) missing() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var addrs []string
-	for name, addr := range t.seen {
+	for name, seen := range t.seen {
 		if _, live := t.live[name]; !live {
-			addrs = append(addrs, addr)
+			addrs = append(addrs, seen.addr)
 		}
 	}
 	return addrs

@@ -17,7 +17,7 @@ import (
 const (
 	// leaveTime bounds the goodbye in Stop.
 	leaveTime = 100 * time.Millisecond
-	// maxGoodbyes is how many members are told directly; they pass it on.
+	// maxGoodbyes is how many members are told by stream; they pass it on.
 	maxGoodbyes = 5
 	// maxLocal bounds messages to this node itself that are not yet delivered.
 	maxLocal = 256
@@ -191,6 +191,9 @@ func (n *Node) memberlistConfig() *memberlist.Config {
 	c.Conflict = delegate{n}
 	c.Events = n.table
 	c.Alive = n.table
+	if n.cfg.tune != nil {
+		n.cfg.tune(c)
+	}
 	return c
 }
 
@@ -434,22 +437,28 @@ func (n *Node) Stop(ctx context.Context) error {
 	}
 }
 
-// goodbye tells some members directly, because memberlist's own way takes a
-// few of its gossip rounds.
+// goodbye tells every member, and some of them in memberlist's own words too,
+// for which memberlist alone would need a few of its gossip rounds.
 func (n *Node) goodbye(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, leaveTime)
 	defer cancel()
+	others := n.table.others()
+	if msg, err := pack(kindLeave, goodbye{Name: n.cfg.Name, Incarnation: n.cfg.Incarnation}); err == nil {
+		for _, m := range others {
+			_ = n.sendPacket(m, msg) // they find out anyway
+		}
+	}
 	// It waits until a round has taken the news; a nanosecond will do.
 	_ = n.list.Leave(time.Nanosecond)
-	others := n.table.others()
+	others = others[:min(len(others), maxGoodbyes)]
 	told := make(chan struct{}, maxGoodbyes)
-	for _, m := range others[:min(len(others), maxGoodbyes)] {
+	for _, m := range others {
 		n.wg.Go(func() {
 			_, _ = n.list.Join([]string{m.Addr}) // a push/pull says that we left
 			told <- struct{}{}
 		})
 	}
-	for range min(len(others), maxGoodbyes) {
+	for range others {
 		select {
 		case <-told:
 		case <-ctx.Done():

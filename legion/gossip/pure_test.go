@@ -109,12 +109,12 @@ func TestStates(t *testing.T) {
 func TestTableEvents(t *testing.T) {
 	t.Parallel()
 	tb := newTable(Member{Name: "a"})
-	node := func(life string, port uint16, state memberlist.NodeStateType) *memberlist.Node {
+	node := func(life string, port uint16) *memberlist.Node {
 		m, err := packMeta(meta{Instance: "i", Incarnation: life})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return &memberlist.Node{Name: "b", Addr: []byte{127, 0, 0, 1}, Port: port, Meta: m, State: state}
+		return &memberlist.Node{Name: "b", Addr: []byte{127, 0, 0, 1}, Port: port, Meta: m}
 	}
 	changes := func() string {
 		var list []string
@@ -127,14 +127,17 @@ func TestTableEvents(t *testing.T) {
 		do   func()
 		want string
 	}{
-		{func() { tb.NotifyJoin(node("1", 7, 0)) }, "up 1 127.0.0.1:7 left=false"},
-		{func() { tb.NotifyUpdate(node("1", 7, 0)) }, ""},
-		{func() { tb.NotifyUpdate(node("1", 8, 0)) }, "update 1 127.0.0.1:8 left=false"},
-		{func() { tb.NotifyUpdate(node("2", 8, 0)) }, "down 1 127.0.0.1:8 left=false, up 2 127.0.0.1:8 left=false"},
-		{func() { tb.NotifyLeave(node("2", 8, memberlist.StateLeft)) }, "down 2 127.0.0.1:8 left=true"},
-		{func() { tb.NotifyJoin(node("3", 8, 0)); tb.NotifyLeave(node("3", 8, 0)) }, ""},
-		{func() { tb.NotifyJoin(node("4", 8, 0)) }, "up 4 127.0.0.1:8 left=false"},
-		{func() { tb.NotifyLeave(node("4", 8, memberlist.StateDead)) }, "down 4 127.0.0.1:8 left=false"},
+		{func() { tb.NotifyJoin(node("1", 7)) }, "up 1 127.0.0.1:7 left=false"},
+		{func() { tb.NotifyUpdate(node("1", 7)) }, ""},
+		{func() { tb.NotifyUpdate(node("1", 8)) }, "update 1 127.0.0.1:8 left=false"},
+		{func() { tb.NotifyUpdate(node("2", 8)) }, "down 1 127.0.0.1:8 left=false, up 2 127.0.0.1:8 left=false"},
+		{func() { tb.leave(goodbye{"b", "1"}) }, ""},
+		{func() { tb.leave(goodbye{"b", "2"}); tb.leave(goodbye{"x", "2"}) }, "down 2 127.0.0.1:8 left=true"},
+		{func() { tb.NotifyJoin(node("2", 8)); tb.NotifyLeave(node("2", 8)) }, ""},
+		{func() { tb.NotifyUpdate(node("2", 8)) }, ""},
+		{func() { tb.NotifyJoin(node("3", 8)); tb.NotifyLeave(node("3", 8)) }, ""},
+		{func() { tb.NotifyJoin(node("4", 8)) }, "up 4 127.0.0.1:8 left=false"},
+		{func() { tb.NotifyLeave(node("4", 8)) }, "down 4 127.0.0.1:8 left=false"},
 		{func() { tb.NotifyJoin(&memberlist.Node{Name: "c", Meta: []byte("junk")}) }, ""},
 	} {
 		step.do()
@@ -182,6 +185,7 @@ func FuzzMessage(f *testing.F) {
 		kindWho:      who{Reply: "127.0.0.1:7", From: iam{Nonce: 1, Name: "a", Incarnation: "1", Age: 7}},
 		kindIam:      iam{Nonce: 1, Name: "a", Incarnation: "1", Age: 7},
 		kindRival:    rival{Name: "a", Addr: "127.0.0.1:7"},
+		kindLeave:    goodbye{Name: "a", Incarnation: "1"},
 		kindQuestion: call{ID: 1, From: "a", Ticket: 2, Within: 3, Body: []byte("why")},
 		kindAnswer:   call{ID: 1, Error: "busy", Body: []byte("why")},
 	} {
@@ -210,6 +214,8 @@ func FuzzMessage(f *testing.F) {
 			again(t, k, body, func(a, b iam) bool { return a == b })
 		case kindRival:
 			again(t, k, body, func(a, b rival) bool { return a == b })
+		case kindLeave:
+			again(t, k, body, func(a, b goodbye) bool { return a == b })
 		case kindAsk, kindTicket, kindQuestion, kindAnswer:
 			again(t, k, body, func(a, b call) bool { return a.ID == b.ID && bytes.Equal(a.Body, b.Body) })
 		}

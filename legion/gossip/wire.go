@@ -42,6 +42,7 @@ const (
 	kindWho                      // who are you? (name conflicts)
 	kindIam                      // answer to kindWho
 	kindRival                    // a third node: your name is also held there
+	kindLeave                    // goodbye
 	kindAsk                      // Call, step 1: may I ask?
 	kindTicket                   // step 2: once, with this ticket
 	kindQuestion                 // step 3
@@ -67,6 +68,13 @@ type who struct {
 type rival struct {
 	Name string `cbor:"1,keyasint"`
 	Addr string `cbor:"2,keyasint"`
+}
+
+// goodbye ends an incarnation; as no other bears its name, replaying it is no
+// harm.
+type goodbye struct {
+	Name        string `cbor:"1,keyasint"`
+	Incarnation string `cbor:"2,keyasint"`
 }
 
 // iam answers who. Age is a duration on the sender's clock, never a time.
@@ -161,6 +169,10 @@ func check(v any) error {
 	case rival:
 		if !named(v.Name) || len(v.Addr) > maxName {
 			return errors.New("decode rival: field out of bounds")
+		}
+	case goodbye:
+		if !named(v.Name) || !named(v.Incarnation) {
+			return errors.New("decode goodbye: field out of bounds")
 		}
 	case iam:
 		if !named(v.Name) || !named(v.Incarnation) || v.Age < 0 {
