@@ -32,7 +32,8 @@ type campaign struct {
 	sent    map[uint64]sentTo
 	would   map[string]bool
 	refused map[string]Refusal
-	again   time.Duration // until the soonest voter that refused may be asked again
+	freed   map[string]uint64 // voters that said it fell vacant meanwhile, and with which message
+	again   time.Duration     // until the soonest voter that refused may be asked again
 	// waits: it rests until a grant runs out, or until the throne is given back.
 	waits  bool
 	grants map[string]Stamp
@@ -70,7 +71,7 @@ func (c *Core) vacancy(t *throne) bool {
 		return true
 	}
 	for _, p := range c.peers {
-		if c.living(p) && slices.ContainsFunc(p.state.Reigns, func(r Reigning) bool { return r.Legion == t.Legion }) {
+		if c.living(p) && p.state.reigns(t.Legion) {
 			return false
 		}
 	}
@@ -211,7 +212,7 @@ func hashName(s string) uint64 {
 // is raised: a node that comes back must not disturb a reign.
 func (c *Core) probe(k *campaign) {
 	*k = campaign{legion: k.legion, phase: probing, wake: c.in(c.beatEvery()),
-		sent: map[uint64]sentTo{}, would: map[string]bool{}, refused: map[string]Refusal{}}
+		sent: map[uint64]sentTo{}, would: map[string]bool{}, refused: map[string]Refusal{}, freed: map[string]uint64{}}
 	for _, v := range c.electorate.Voters {
 		c.probeOne(k, v.Name)
 	}
@@ -228,6 +229,10 @@ func (c *Core) onProbeAck(h Header, b ProbeAck) {
 		return
 	}
 	k.highest = max(k.highest, b.Term)
+	if b.Why == Occupied && h.Seq < k.freed[h.From] {
+		c.probeOne(k, h.From) // what it said later came first
+		return
+	}
 	if !b.Would {
 		c.refused(k, h.From, b.Why, b.Again)
 		return

@@ -84,6 +84,11 @@ func (s *NodeState) candidacy(legion string) *Candidacy {
 	return &s.Legions[i]
 }
 
+// reigns reports whether the node says that it is lord of a legion.
+func (s *NodeState) reigns(legion string) bool {
+	return slices.ContainsFunc(s.Reigns, func(r Reigning) bool { return r.Legion == legion })
+}
+
 // rank returns the node's rank in a legion, and false if it is no candidate.
 func (s *NodeState) rank(legion string) (Rank, bool) {
 	c := s.candidacy(legion)

@@ -145,6 +145,12 @@ func (c *Core) tellVacant(t *throne) {
 	t.refused = nil
 }
 
+// fallen reports whether the peer held the throne last, before it fell vacant.
+// A node without a vote knows it by the peer's own word that it reigns.
+func (t *throne) fallen(s *NodeState) bool {
+	return t.lapsed && t.Incarnation == s.Incarnation || t.hinted && s.reigns(t.Legion)
+}
+
 // better counts the living candidates that outrank r, other than the node
 // named except. The last holder of a vacant throne is not one of them.
 func (c *Core) better(t *throne, r Rank, except string) int {
@@ -155,7 +161,7 @@ func (c *Core) better(t *throne, r Rank, except string) int {
 		}
 	}
 	for name, p := range c.peers {
-		if name == except || !c.living(p) || t.lapsed && t.Incarnation == p.state.Incarnation {
+		if name == except || !c.living(p) || t.fallen(&p.state) {
 			continue
 		}
 		if o, ok := p.state.rank(t.Legion); ok && o.compare(r) > 0 {
@@ -377,9 +383,11 @@ func (c *Core) onVacant(h Header, b Vacant) {
 	if t == nil || !c.isVoter(h) {
 		return
 	}
-	if k := c.campaigns[b.Legion]; k != nil && k.phase == probing && k.refused[h.From] == Occupied {
-		delete(k.refused, h.From)
-		c.probeOne(k, h.From)
+	if k := c.campaigns[b.Legion]; k != nil && k.phase == probing {
+		if k.freed[h.From] = h.Seq; k.refused[h.From] == Occupied {
+			delete(k.refused, h.From)
+			c.probeOne(k, h.From)
+		}
 		return
 	}
 	if !c.voter() && b.Term >= t.Term {
