@@ -132,7 +132,10 @@ func onUnlord(o jobs.OnUnlord) jobs.OnUnlord {
 
 // A cgroup is the tree of a run that has one. It may have cgroups in it, made
 // by the run itself.
-type cgroup struct{ dir, released string }
+type cgroup struct {
+	dir, released string
+	leader        int // of the process group of the direct child; 0: not known, or reaped
+}
 
 // procs are the living processes of the cgroup and those below it.
 func (c *cgroup) procs() []int {
@@ -171,8 +174,12 @@ func (c *cgroup) holds(pid int) bool {
 }
 
 func (c *cgroup) signal(sig unix.Signal) {
-	for _, pid := range c.procs() {
-		signalIf(pid, sig, c.holds)
+	pids := c.procs()
+	signalGroup(c.leader, sig)
+	for _, pid := range pids {
+		if p, ok := readProc(pid); ok && (c.leader == 0 || p.group != c.leader) {
+			signalIf(pid, sig, c.holds)
+		}
 	}
 }
 
@@ -210,6 +217,7 @@ func (c *cgroup) remove() bool {
 
 // release moves what is left to where nobody looks for runs.
 func (c *cgroup) release() {
+	c.leader = 0
 	procs := filepath.Join(c.released, "cgroup.procs")
 	for range releaseRounds {
 		if c.remove() {

@@ -1,7 +1,9 @@
 package runner
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"syscall"
@@ -64,6 +66,9 @@ func (l *launch) fork(group *cgroup) (_ *child, err error) {
 	if err != nil {
 		if c.pidfd >= 0 {
 			unix.Close(c.pidfd)
+		}
+		if l.who != nil && errors.Is(err, fs.ErrPermission) { // exec's, or that of the way there
+			return nil, fmt.Errorf("command %s as user %s in directory %s: %w", l.argv[0], l.who.name, l.dir, cause(err))
 		}
 		return nil, fmt.Errorf("command %s: %w", l.argv[0], cause(err))
 	}

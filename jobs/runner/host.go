@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 )
 
 // Config is what a Host needs to know.
@@ -31,6 +34,9 @@ func New(c Config) (*Host, error) {
 	if !plainName(c.Incarnation) {
 		return nil, fmt.Errorf("make host of runs: incarnation %q is not letters, digits and dashes", c.Incarnation)
 	}
+	// What the agent has inherited from who started it is not for its runs: a
+	// lock that a daemon started by a job holds for ever, say.
+	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC) // since Linux 5.11
 	h := &Host{incarnation: c.Incarnation}
 	if !c.NoCgroups {
 		if root, err := findCgroupRoot(); err == nil {

@@ -67,6 +67,7 @@ func newProcess(h *Host, s *Spec, stop unix.Signal, c *child, group *cgroup, sin
 		stop: make(chan string, 1), kill: make(chan string, 1), done: make(chan struct{}),
 	}
 	if group != nil {
+		group.leader = c.process.Pid
 		p.tree, p.poll = group, pollTree
 	} else {
 		p.tree, p.poll = newSession(c.process.Pid, tag(s, h.incarnation)), pollScan
@@ -119,11 +120,11 @@ func (p *Process) Signal(sig os.Signal) error {
 	return nil
 }
 
-// An end is what ended a run.
-type end int
+// An ending is what ended a run.
+type ending int
 
 const (
-	byItself end = iota
+	byItself ending = iota
 	byTimeout
 	byRequest
 )
@@ -158,7 +159,7 @@ func (p *Process) supervise() {
 
 // awaitEnd waits until the direct child has exited of its own accord, or the
 // whole tree has after it was told to, or the grace for that is over.
-func (p *Process) awaitEnd() (how end, why string) {
+func (p *Process) awaitEnd() (how ending, why string) {
 	var timeout <-chan time.Time
 	if p.spec.Timeout > 0 {
 		t := time.NewTimer(p.spec.Timeout)
@@ -267,7 +268,7 @@ func (p *Process) reap(r *Result) {
 }
 
 // conclude says how the run ended, once.
-func (p *Process) conclude(r Result, how end, why string, stuck bool) {
+func (p *Process) conclude(r Result, how ending, why string, stuck bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {

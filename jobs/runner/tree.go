@@ -11,6 +11,8 @@ import (
 
 // A tree is every process of one run. None of its methods waits; a tree that
 // is gone is empty. kill is repeated by the caller until empty says true.
+// A signal is sent once to each process: what it forks to clean up after itself
+// does not get it again.
 type tree interface {
 	signal(unix.Signal)
 	kill()
@@ -38,6 +40,14 @@ func signalIf(pid int, sig unix.Signal, fits func(pid int) bool) {
 	}
 }
 
+// signalGroup signals a process group that has a leader which is not reaped.
+// The kernel does it at once: what is just being forked gets the signal too.
+func signalGroup(leader int, sig unix.Signal) {
+	if leader != 0 {
+		_ = unix.Kill(-leader, sig) // fails only if all of it is gone
+	}
+}
+
 // A session is the tree of a run without a cgroup. Its first process, whose pid
 // is the id of the session and of the process group, is not reaped while the
 // session is in use, so that the id cannot mean another's.
@@ -54,21 +64,20 @@ func newSession(leader int, t Tag) *session {
 }
 
 func (s *session) signal(sig unix.Signal) {
+	signalGroup(s.leader, sig)
 	for _, p := range s.members() {
-		signalIf(p.pid, sig, p.same)
+		if s.leader == 0 || p.group != s.leader {
+			signalIf(p.pid, sig, p.same)
+		}
 	}
 }
 
-func (s *session) kill() {
-	if s.leader != 0 {
-		_ = unix.Kill(-s.leader, unix.SIGKILL) // at once, before anything can fork away
-	}
-	s.signal(unix.SIGKILL)
-}
+func (s *session) kill() { s.signal(unix.SIGKILL) }
 
 func (s *session) empty() bool { return len(s.members()) == 0 }
 
-func (s *session) release() {}
+// release forgets the id as well: it is about to be free for others.
+func (s *session) release() { s.leader = 0 }
 
 // members are the living processes of the session: by session id, by process
 // group, by environment, and the descendants of all these.
