@@ -58,7 +58,7 @@ func newRoot() *cobra.Command {
 		return &usageError{msg: err.Error(), hint: cmd.CommandPath() + " --help"}
 	})
 	root.AddCommand(
-		newValidate(),
+		newAgent(), newValidate(), newDemo(),
 		newStatus(), newJobs(), newNext(), newRuns(), newLord(), newReload(),
 		newKeys(), newVersion(),
 	)
