@@ -1,0 +1,2 @@
+// Package cronspec turns schedule texts into Next(t).
+package cronspec

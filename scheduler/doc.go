@@ -1,0 +1,2 @@
+// Package scheduler says which slots are due.
+package scheduler
