@@ -80,6 +80,9 @@ func (s Slot) Validate() error {
 	if err := validateName("manual id", s.Manual); err != nil {
 		return err
 	}
+	if strings.Contains(s.Manual, "@") {
+		return fmt.Errorf("manual id %q: has an @", s.Manual) // the last one ends the job's name
+	}
 	if (s.Manual == "") == normalTime(s.At).IsZero() {
 		return errors.New("slot: want either a time or a manual id")
 	}
