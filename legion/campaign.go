@@ -16,10 +16,11 @@ const (
 	asking               // for votes in a new term
 )
 
-// maxCampaigns is how many thrones a node fights for at a time. One by one,
-// each win counts against the node before the next is fought for: so legions
-// that were orphaned together spread.
-const maxCampaigns = 1
+// Thrones are fought for one by one, so that each win counts against the node
+// before the next: legions that were orphaned together spread. A probe that is
+// not answered for a beat / slowProbe stops no other any more, since a legion
+// that asks for more votes than there are would hold up all the rest.
+const slowProbe = 8
 
 // A campaign is a candidate's attempt on one throne.
 type campaign struct {
@@ -27,12 +28,13 @@ type campaign struct {
 	phase   phase
 	wake    Stamp // when to act, if nothing comes before
 	until   Stamp // when the phase is given up
+	slow    bool  // probing for so long that others may begin
 	term    uint64
 	highest uint64 // term heard of
 	sent    map[uint64]sentTo
 	would   map[string]bool
 	refused map[string]Refusal
-	freed   map[string]uint64 // voters that said it fell vacant meanwhile, and with which message
+	vacated map[string]uint64 // voters that said it fell vacant meanwhile, and with which message
 	again   time.Duration     // until the soonest voter that refused may be asked again
 	// waits: it rests until a grant runs out, or until the throne is given back.
 	waits  bool
@@ -108,12 +110,7 @@ func (c *Core) stand() {
 		return
 	}
 	c.look = false
-	active := 0
-	for _, k := range c.campaigns {
-		if k.phase != waiting {
-			active++
-		}
-	}
+	var next *campaign // the one whose turn came first
 	for _, legion := range c.hashOrder() {
 		k := c.campaigns[legion]
 		t := c.throne(legion)
@@ -121,11 +118,7 @@ func (c *Core) stand() {
 			continue
 		}
 		if !c.candidate(legion) || c.lordships[legion] != nil {
-			if k != nil && k.phase != waiting {
-				c.withdraw(k)
-				active--
-			}
-			delete(c.campaigns, legion)
+			c.withdraw(k)
 			continue
 		}
 		if k == nil || k.phase == waiting {
@@ -147,21 +140,25 @@ func (c *Core) stand() {
 		case waiting:
 			if t.Term == 0 && !c.gathered() {
 				k.wake = c.in(c.beatEvery() / 4)
-			} else if active < maxCampaigns {
-				active++
-				c.probe(k)
+			} else if next == nil || c.now.held(k.wake) > c.now.held(next.wake) {
+				next = k
 			}
 		case probing:
-			c.fail(k, "no quorum answers")
-			active--
+			if c.due(k.until) {
+				c.fail(k, "no quorum answers")
+			} else {
+				k.slow, k.wake = true, k.until
+			}
 		case asking:
 			if c.due(k.until) {
 				c.fail(k, "no quorum of votes")
-				active--
 			} else {
 				c.ask(k)
 			}
 		}
+	}
+	if next != nil && !c.busy() {
+		c.probe(next)
 	}
 	c.nextStand = c.in(c.lease())
 	for _, k := range c.campaigns {
@@ -173,6 +170,16 @@ func (c *Core) stand() {
 			c.nextStand = w
 		}
 	}
+}
+
+// busy reports whether a campaign is under way that others must wait for.
+func (c *Core) busy() bool {
+	for _, k := range c.campaigns {
+		if k.phase == asking || k.phase == probing && !k.slow {
+			return true
+		}
+	}
+	return false
 }
 
 // turn returns when this node may campaign: at once if it thinks itself best,
@@ -211,8 +218,9 @@ func hashName(s string) uint64 {
 // probe asks every voter whether it would vote for this node, before a term
 // is raised: a node that comes back must not disturb a reign.
 func (c *Core) probe(k *campaign) {
-	*k = campaign{legion: k.legion, phase: probing, wake: c.in(c.beatEvery()),
-		sent: map[uint64]sentTo{}, would: map[string]bool{}, refused: map[string]Refusal{}, freed: map[string]uint64{}}
+	*k = campaign{legion: k.legion, phase: probing,
+		wake: c.in(c.beatEvery() / slowProbe), until: c.in(c.beatEvery()),
+		sent: map[uint64]sentTo{}, would: map[string]bool{}, refused: map[string]Refusal{}, vacated: map[string]uint64{}}
 	for _, v := range c.electorate.Voters {
 		c.probeOne(k, v.Name)
 	}
@@ -229,21 +237,22 @@ func (c *Core) onProbeAck(h Header, b ProbeAck) {
 		return
 	}
 	k.highest = max(k.highest, b.Term)
-	if b.Why == Occupied && h.Seq < k.freed[h.From] {
-		c.probeOne(k, h.From) // what it said later came first
-		return
-	}
 	if !b.Would {
-		c.refused(k, h.From, b.Why, b.Again)
+		c.refused(k, h, b.Why, b.Again)
 		return
 	}
 	k.would[h.From] = true
 	if len(k.would) >= c.quorum(k.legion) {
+		if k.slow && c.busy() { // that one may change this one's rank
+			c.rest(k.legion, 0)
+			return
+		}
 		k.phase = asking
 		k.term = max(k.highest, c.thrones[k.legion].Term, c.electorate.Base) + 1
 		k.until = c.in(max(2*c.beatEvery(), c.lease()/2))
 		k.sent, k.grants = map[uint64]sentTo{}, map[string]Stamp{}
 		clear(k.refused)
+		clear(k.vacated)
 		c.note(Note{Event: "campaign", Legion: k.legion, Term: k.term, Text: "asking for votes"})
 		c.ask(k)
 	}
@@ -253,12 +262,26 @@ func (c *Core) onProbeAck(h Header, b ProbeAck) {
 // and an answer counts from when the very request it answers was sent.
 func (c *Core) ask(k *campaign) {
 	k.wake = c.in(c.beatEvery() / 2)
-	r, _ := c.rank(k.legion)
 	for _, v := range c.electorate.Voters {
-		if _, ok := k.grants[v.Name]; ok || k.refused[v.Name] != NotRefused {
-			continue
+		if _, ok := k.grants[v.Name]; !ok && k.refused[v.Name] == NotRefused {
+			c.askOne(k, v.Name)
 		}
-		k.sent[c.send(v.Name, Ask{Legion: k.legion, Term: k.term, Rank: r}, sendOpts{})] = sentTo{v.Name, c.now.Stamp()}
+	}
+}
+
+func (c *Core) askOne(k *campaign, voter string) {
+	r, _ := c.rank(k.legion)
+	k.sent[c.send(voter, Ask{Legion: k.legion, Term: k.term, Rank: r}, sendOpts{})] = sentTo{voter, c.now.Stamp()}
+}
+
+// freed asks a voter again that said a throne fell vacant, if it refused
+// because it was occupied.
+func (c *Core) freed(k *campaign, voter string) {
+	delete(k.refused, voter)
+	if k.phase == probing {
+		c.probeOne(k, voter)
+	} else {
+		c.askOne(k, voter)
 	}
 }
 
@@ -277,7 +300,7 @@ func (c *Core) onVote(h Header, b Vote) {
 	}
 	if !b.Granted {
 		k.highest = max(k.highest, b.Promise)
-		c.refused(k, h.From, b.Why, b.Again)
+		c.refused(k, h, b.Why, b.Again)
 		return
 	}
 	c.linkTo(h).hear(h)
@@ -304,15 +327,27 @@ func (c *Core) linkTo(h Header) *link {
 }
 
 // refused counts a refusal and gives the campaign up if it cannot be won.
-func (c *Core) refused(k *campaign, voter string, why Refusal, again time.Duration) {
-	k.refused[voter] = why
-	if again > 0 && (k.again == 0 || again < k.again) {
+// Where two share the votes so that neither wins, the lesser gives way at once,
+// and the better is told when those votes are free.
+func (c *Core) refused(k *campaign, h Header, why Refusal, again time.Duration) {
+	if why == Occupied && h.Seq < k.vacated[h.From] {
+		c.freed(k, h.From) // what it said later came first
+		return
+	}
+	k.refused[h.From] = why
+	if again = min(again, 2*c.lease()); again > 0 && (k.again == 0 || again < k.again) {
 		k.again = again
 	}
+	t := c.thrones[k.legion]
 	if why == Occupied && !c.voter() {
-		c.thrones[k.legion].hinted = false
+		t.hinted = false
 	}
-	if len(c.electorate.Voters)-len(k.refused) < c.quorum(k.legion) {
+	split := false
+	if why == Occupied && k.phase == asking {
+		own, _ := c.rank(k.legion)
+		split = c.better(t, own, c.cfg.Name) > 0
+	}
+	if split || len(c.electorate.Voters)-len(k.refused) < c.quorum(k.legion) {
 		c.fail(k, why.String())
 	}
 }
@@ -348,9 +383,14 @@ func (c *Core) wakeUp(legion string) {
 	c.look = true
 }
 
-// withdraw gives back what a campaign got, from every voter: a vote may still
-// be on its way. The campaign is forgotten by then, so it cannot be counted.
+// withdraw ends a campaign, if there is one, and gives back what it got, from
+// every voter: a vote may still be on its way. The campaign is forgotten by
+// then, so that vote cannot be counted.
 func (c *Core) withdraw(k *campaign) {
+	if k == nil {
+		return
+	}
+	delete(c.campaigns, k.legion)
 	if k.phase == asking {
 		c.release(k.legion, k.term)
 	}

@@ -413,6 +413,11 @@ func (c *Core) living(p *peer) bool { return p.alive && p.known && !c.dead[p.sta
 func (c *Core) configure(legions map[string]Legion) {
 	c.cfg.Legions = maps.Clone(legions)
 	c.changed, c.look, c.orderStale = true, true, true
+	for _, name := range slices.Sorted(maps.Keys(c.campaigns)) {
+		if _, ok := c.cfg.Legions[name]; !ok {
+			c.withdraw(c.campaigns[name])
+		}
+	}
 	for _, l := range c.reigning() {
 		if cfg, ok := c.cfg.Legions[l.legion]; !ok {
 			c.abandon(l.legion, "left the legion")

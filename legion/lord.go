@@ -221,7 +221,6 @@ func (c *Core) stop() {
 	c.stopping, c.changed = true, true
 	for _, name := range slices.Sorted(maps.Keys(c.campaigns)) {
 		c.withdraw(c.campaigns[name])
-		delete(c.campaigns, name)
 	}
 	for _, l := range c.reigning() {
 		c.abandon(l.legion, "stopping")

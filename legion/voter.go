@@ -180,6 +180,9 @@ func (c *Core) refusal(h Header, t *throne, r Rank) (Refusal, time.Duration) {
 	case c.trouble != "":
 		return DiskFull, c.lease()
 	case c.occupied(t) && t.Incarnation != h.Incarnation:
+		if len(t.refused) < refusedKept && !slices.Contains(t.refused, h.From) {
+			t.refused = append(t.refused, h.From)
+		}
 		return Occupied, c.blocks(t) - c.now.since(t.at)
 	case c.occupied(t):
 		return NotRefused, 0
@@ -197,9 +200,6 @@ func (c *Core) onProbe(h Header, b Probe) {
 		t.lapsed = false
 	}
 	why, again := c.refusal(h, t, b.Rank)
-	if why == Occupied && len(t.refused) < refusedKept && !slices.Contains(t.refused, h.From) {
-		t.refused = append(t.refused, h.From)
-	}
 	ack := ProbeAck{Legion: b.Legion, Would: why == NotRefused, Why: why, Again: again}
 	if t != nil {
 		ack.Term = t.Term
@@ -383,10 +383,9 @@ func (c *Core) onVacant(h Header, b Vacant) {
 	if t == nil || !c.isVoter(h) {
 		return
 	}
-	if k := c.campaigns[b.Legion]; k != nil && k.phase == probing {
-		if k.freed[h.From] = h.Seq; k.refused[h.From] == Occupied {
-			delete(k.refused, h.From)
-			c.probeOne(k, h.From)
+	if k := c.campaigns[b.Legion]; k != nil && k.phase != waiting {
+		if k.vacated[h.From] = h.Seq; k.refused[h.From] == Occupied {
+			c.freed(k, h.From)
 		}
 		return
 	}

@@ -418,12 +418,12 @@ func (n *node) diskFull(full bool) {
 		return
 	}
 	n.disk.full = full
-	trouble := ""
-	if full {
-		trouble = "no space left on device"
-	}
 	n.w.line("%s disk full: %v", n.conf.Name, full)
 	n.event(func() {
+		trouble := ""
+		if n.disk.full {
+			trouble = "no space left on device"
+		}
 		n.step(legion.DiskTrouble{Trouble: trouble})
 		n.write()
 	})
