@@ -84,7 +84,7 @@ type Kind uint8
 const (
 	Up     Kind = 1 + iota // a node, or a new incarnation of it, is there
 	Update                 // the same incarnation has another address
-	Down                   // it left or is thought to have failed
+	Down                   // it said goodbye, or is thought to have failed
 )
 
 func (k Kind) String() string {
@@ -108,7 +108,6 @@ type Member struct {
 type Event struct {
 	Kind Kind
 	Member
-	Left bool // Down only: it said goodbye
 }
 
 // Stats counts since Start.

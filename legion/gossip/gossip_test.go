@@ -88,11 +88,7 @@ func tryStart(t testing.TB, cfg Config) (*testNode, error) {
 	cfg.Member = func(e Event) {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		event := fmt.Sprintf("%v %s %s", e.Kind, e.Name, e.Incarnation)
-		if e.Left {
-			event = strings.Replace(event, "down", "left", 1)
-		}
-		n.events = append(n.events, event)
+		n.events = append(n.events, fmt.Sprintf("%v %s %s", e.Kind, e.Name, e.Incarnation))
 	}
 	cfg.Conflict = func(string) { n.rivals.Add(1) }
 	if cfg.Serve == nil {
@@ -219,12 +215,23 @@ func TestThreeNodesMeet(t *testing.T) {
 	}
 }
 
+// A node that stops is seen to go at once, without any failure detection.
 func TestStopIsNoticed(t *testing.T) {
 	t.Parallel()
-	nodes := together(t, "a", "b", "c")
+	var nodes []*testNode
+	for _, name := range []string{"a", "b", "c"} {
+		cfg := config(name)
+		cfg.ProbeInterval = time.Hour
+		if len(nodes) > 0 {
+			cfg.Join = []string{nodes[0].Addr()}
+		}
+		nodes = append(nodes, start(t, cfg))
+	}
+	meet(t, nodes...)
+	eventually(t, "c was told of b", func() bool { return nodes[2].has("up b b-1") })
 	stop(t, nodes[1])
 	for _, n := range []*testNode{nodes[0], nodes[2]} {
-		eventually(t, n.cfg.Name+" sees b leave", func() bool { return n.has("up b b-1", "left b b-1") })
+		eventually(t, n.cfg.Name+" sees b leave", func() bool { return n.has("up b b-1", "down b b-1") })
 	}
 	if err := nodes[1].Send("a", nil); !errors.Is(err, ErrStopped) {
 		t.Errorf("send after stop: %v, want ErrStopped", err)
