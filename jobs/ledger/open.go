@@ -89,7 +89,7 @@ func openLocked(cfg Config, now time.Time) (_ *Store, err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(explain(cfg.Dir, err), lock.Close())
+			err = errors.Join(explain(cfg.Dir, err), unlock(lock))
 		}
 	}()
 	if suspect, err := isSuspect(cfg.Dir); err != nil {
@@ -135,10 +135,15 @@ func lockDir(dir string) (*os.File, error) {
 		err = f.Truncate(int64(len(pid)))
 	}
 	if err != nil {
-		f.Close()
-		return nil, explain(dir, fmt.Errorf("write pid: %w", err))
+		return nil, errors.Join(explain(dir, fmt.Errorf("write pid: %w", err)), unlock(f))
 	}
 	return f, nil
+}
+
+// unlock does not leave it to Close: a child that is between fork and exec
+// holds a copy of the file, and with it the lock.
+func unlock(f *os.File) error {
+	return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
 }
 
 // isSuspect reports whether what lies in dir must be out of the way before a
@@ -367,7 +372,7 @@ func (s *Store) Close() error {
 	if s.lock == nil {
 		return nil
 	}
-	err := errors.Join(s.closeFile(), s.lock.Close())
+	err := errors.Join(s.closeFile(), unlock(s.lock))
 	s.lock = nil
 	if err != nil {
 		return fmt.Errorf("close ledger: %w", err)

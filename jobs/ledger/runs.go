@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -128,7 +129,7 @@ func (s *Store) retainSome(before int64) (more bool, err error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	if s.lock == nil {
-		return false, errors.New("ledger is closed")
+		return false, os.ErrClosed
 	}
 	ctx := context.Background()
 	chunk, err := s.oldRows(ctx, before)

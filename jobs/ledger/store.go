@@ -409,9 +409,12 @@ func load(ctx context.Context, db *sql.DB) (Protocol, error) {
 	defer blobs.Close()
 	for blobs.Next() {
 		var kind, name string
-		value := []byte{} // an empty blob is not nil: it was written
+		var value []byte
 		if err := blobs.Scan(&kind, &name, &value); err != nil {
 			return p, err
+		}
+		if value == nil {
+			value = []byte{} // it was written, if empty
 		}
 		switch kind {
 		case kindElectorate:
