@@ -16,6 +16,7 @@ import (
 
 	"github.com/legion-cron/legion-cron/cmd/internal/control"
 	"github.com/legion-cron/legion-cron/cmd/internal/lab"
+	"github.com/legion-cron/legion-cron/jobs/runner"
 )
 
 const (
@@ -258,4 +259,7 @@ func at(t *testing.T, slot string) time.Time {
 	return at
 }
 
-func TestMain(m *testing.M) { lab.Main(m) }
+func TestMain(m *testing.M) {
+	runner.Trampoline()
+	lab.Main(m)
+}

@@ -84,7 +84,7 @@ func jobKey(legionName, job string) string { return legionName + "/" + job }
 func newForeman() *foreman {
 	return &foreman{
 		inbox:    newMailbox[func()](),
-		engine:   scheduler.New(),
+		engine:   scheduler.NewEngine(0),
 		jobs:     map[string]*entry{},
 		reigns:   map[string]*reign{},
 		living:   map[string]map[string]jobs.Record{},

@@ -23,7 +23,6 @@ type presence struct {
 type sighting struct {
 	gossip.Member
 	up    bool
-	left  bool
 	since time.Time
 	skew  time.Duration
 }
@@ -47,12 +46,11 @@ func (p *presence) note(ev gossip.Event, now time.Time) {
 	if s.up != up || s.Incarnation != ev.Incarnation {
 		s.since = now
 	}
-	s.Member, s.up, s.left = ev.Member, up, ev.Left
+	s.Member, s.up = ev.Member, up
 }
 
-// heard compares the sender's time of day with ours. An announcement that was
-// long on its way looks like a clock that is behind, so only the one that
-// looks least behind counts.
+// heard compares the sender's time of day with ours. An announcement is a few
+// gossip rounds on its way, and looks so much behind.
 func (p *presence) heard(name string, wall int64, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

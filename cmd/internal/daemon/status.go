@@ -50,11 +50,8 @@ func (b backend) members(s legion.Status) []control.Member {
 	ms := []control.Member{{Name: d.name, Addr: d.Addr(), State: "alive", Incarnation: d.incarnation, Version: d.opts.Version}}
 	for _, n := range d.presence.all() {
 		state := "dead"
-		switch {
-		case n.up:
+		if n.up {
 			state = "alive"
-		case n.left:
-			state = "left"
 		}
 		ms = append(ms, control.Member{
 			Name: n.Name, Addr: n.Addr, State: state, Incarnation: n.Incarnation,

@@ -1,0 +1,317 @@
+package daemon_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/legion-cron/legion-cron/cmd/internal/config"
+	"github.com/legion-cron/legion-cron/cmd/internal/control"
+	"github.com/legion-cron/legion-cron/cmd/internal/daemon"
+	"github.com/legion-cron/legion-cron/cmd/internal/lab"
+	"github.com/legion-cron/legion-cron/jobs/ledger"
+)
+
+// A node is a daemon in this process.
+type node struct {
+	*daemon.Daemon
+	t    *testing.T
+	path string
+	*control.Client
+}
+
+// load writes a configuration into dir and loads it.
+func load(t *testing.T, dir, text string) *config.Config {
+	t.Helper()
+	path := filepath.Join(dir, "config.toml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, problems := config.Load(path)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	return cfg
+}
+
+// startNode starts a daemon that is stopped with the test.
+func startNode(t *testing.T, dir, text string) *node {
+	t.Helper()
+	cfg := load(t, dir, text)
+	d, err := daemon.New(cfg, daemon.Options{Version: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	n := &node{Daemon: d, t: t, path: cfg.Path, Client: control.NewClient(cfg.Control.Socket)}
+	t.Cleanup(func() {
+		if d == n.Daemon {
+			if err := d.Stop(context.Background()); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return n
+}
+
+// stop stops the daemon before the test ends.
+func (n *node) stop() {
+	n.t.Helper()
+	d := n.Daemon
+	n.Daemon = nil
+	if err := d.Stop(context.Background()); err != nil {
+		n.t.Error(err)
+	}
+}
+
+func (n *node) runs(q control.RunsQuery) []control.Run {
+	n.t.Helper()
+	if q.Limit == 0 {
+		q.Limit = 100
+	}
+	runs, err := n.Runs(context.Background(), q)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return runs
+}
+
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "lc") // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+const single = `
+[node]
+name = "one"
+state_dir = "state"
+[control]
+socket = "sock"
+[log]
+level = "error"
+[legion.foobar]
+`
+
+func TestAlone(t *testing.T) {
+	n := startNode(t, shortDir(t), single+`
+[[job]]
+name = "good"
+legion = "foobar"
+schedule = "@every 1s"
+command = "echo $LEGION $LEGION_JOB $LEGION_SLOT $LEGION_SCHEDULED $LEGION_RUN $LEGION_ATTEMPT $LEGION_TERM $LEGION_NODE > good"
+dir = "`+t.TempDir()+`"
+[[job]]
+name = "bad"
+legion = "foobar"
+schedule = "@every 1s"
+command = ["sh", "-c", "exit 3"]
+[[job]]
+name = "local"
+schedule = "@every 1s"
+command = "true"
+[[job]]
+name = "absent"
+schedule = "@every 1s"
+command = ["/no/such/command"]
+`)
+	ctx := context.Background()
+	lab.Eventually(t, 10*time.Second, "a lord", func() bool {
+		l, err := n.Lord(ctx, "foobar")
+		return err == nil && l.Here && l.Lord == "one"
+	})
+	want := map[string]string{"good": "succeeded", "bad": "failed", "local": "succeeded", "absent": "failed"}
+	for job, outcome := range want {
+		var r control.Run
+		lab.Eventually(t, 10*time.Second, "a run of "+job, func() bool {
+			runs := n.runs(control.RunsQuery{Job: job, Outcome: outcome})
+			if len(runs) > 0 {
+				r = runs[0]
+			}
+			return len(runs) > 0
+		})
+		if job == "bad" && (r.ExitCode == nil || *r.ExitCode != 3) {
+			t.Errorf("bad: exit code %v, want 3", r.ExitCode)
+		}
+		if job == "absent" && !strings.Contains(r.Reason, "/no/such/command") {
+			t.Errorf("absent: reason %q does not name the command", r.Reason)
+		}
+		if (r.Legion == "") != (r.Term == 0) {
+			t.Errorf("%s: legion %q with term %d", job, r.Legion, r.Term)
+		}
+	}
+	if _, err := n.Lord(ctx, "nobody"); err == nil {
+		t.Error("lord of an unknown legion: no error")
+	}
+}
+
+// TestStopWaits: runs end before the agent does, and their outcome is recorded.
+func TestStopWaits(t *testing.T) {
+	dir := shortDir(t)
+	gate := filepath.Join(dir, "gate")
+	text := single + fmt.Sprintf(`
+[[job]]
+name = "long"
+legion = "foobar"
+schedule = "@every 1s"
+command = "until [ -e %s ]; do sleep 0.02; done"
+`, gate)
+	n := startNode(t, dir, text)
+	lab.Eventually(t, 10*time.Second, "a living run", func() bool {
+		return len(n.runs(control.RunsQuery{Outcome: "running"})) == 1
+	})
+	stopped := make(chan struct{})
+	go func() {
+		n.stop()
+		close(stopped)
+	}()
+	lab.Eventually(t, 10*time.Second, "no lord", func() bool {
+		l, err := n.Lord(context.Background(), "foobar")
+		return err == nil && !l.Here
+	})
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	<-stopped
+	s, err := ledger.Open(ledger.Config{Dir: filepath.Join(dir, "state")}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	runs, err := s.Runs(ledger.Query{Job: "long"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	succeeded := 0
+	for _, r := range runs {
+		switch r.State.String() {
+		case "succeeded":
+			succeeded++
+		case "skipped":
+		default:
+			t.Errorf("after a clean stop: %v", r)
+		}
+	}
+	if succeeded != 1 {
+		t.Errorf("%d runs succeeded, want 1: %v", succeeded, runs)
+	}
+}
+
+// TestKill: a second signal ends runs that do not end.
+func TestKill(t *testing.T) {
+	n := startNode(t, shortDir(t), single+`
+[[job]]
+name = "forever"
+legion = "foobar"
+schedule = "@every 1s"
+command = "trap '' TERM; while :; do sleep 1; done"
+`)
+	lab.Eventually(t, 10*time.Second, "a living run", func() bool {
+		return len(n.runs(control.RunsQuery{Outcome: "running"})) == 1
+	})
+	d := n.Daemon
+	stopped := make(chan struct{})
+	go func() {
+		n.stop()
+		close(stopped)
+	}()
+	d.Kill()
+	select {
+	case <-stopped:
+	case <-time.After(20 * time.Second):
+		t.Fatal("Stop does not return after Kill")
+	}
+}
+
+// TestRestart: marks outlive the agent, so no slot is run twice, and slots that
+// fell due while it was down are recorded.
+func TestRestart(t *testing.T) {
+	dir := shortDir(t)
+	text := single + `
+[[job]]
+name = "tick"
+legion = "foobar"
+schedule = "@every 1s"
+command = "true"
+`
+	n := startNode(t, dir, text)
+	lab.Eventually(t, 10*time.Second, "two runs", func() bool {
+		return len(n.runs(control.RunsQuery{Outcome: "succeeded"})) >= 2
+	})
+	n.stop()
+	last := time.Now()
+	lab.Eventually(t, 10*time.Second, "time to pass", func() bool { return time.Since(last) > 3*time.Second })
+	n = startNode(t, dir, text)
+	lab.Eventually(t, 10*time.Second, "a run after the restart", func() bool {
+		for _, r := range n.runs(control.RunsQuery{Outcome: "succeeded"}) {
+			if r.Scheduled.After(last.Add(3 * time.Second)) {
+				return true
+			}
+		}
+		return false
+	})
+	slots := map[string]int{}
+	covered := map[int64]bool{}
+	missed := 0
+	for _, r := range n.runs(control.RunsQuery{Limit: 1000}) {
+		slots[fmt.Sprint(r.Slot, r.Attempt)]++
+		covered[r.Scheduled.Unix()] = true
+		if r.Outcome == "missed" {
+			missed++
+			if r.Reason != "no lord" {
+				t.Errorf("missed for %q, want no lord", r.Reason)
+			}
+		}
+	}
+	for slot, n := range slots {
+		if n > 1 {
+			t.Errorf("slot %s has %d outcomes", slot, n)
+		}
+	}
+	if missed == 0 {
+		t.Error("no slot is recorded as missed although the agent was down for 3 s")
+	}
+}
+
+// TestReload: new jobs begin, old ones end, and the others are not disturbed.
+func TestReload(t *testing.T) {
+	dir := shortDir(t)
+	job := func(name string) string {
+		return fmt.Sprintf("[[job]]\nname = %q\nlegion = \"foobar\"\nschedule = \"@every 1s\"\ncommand = \"true\"\n", name)
+	}
+	n := startNode(t, dir, single+job("old")+job("stays"))
+	count := func(name string) int {
+		return len(n.runs(control.RunsQuery{Job: name, Outcome: "succeeded", Limit: 1000}))
+	}
+	lab.Eventually(t, 10*time.Second, "runs", func() bool { return count("old") > 0 && count("stays") > 0 })
+	load(t, dir, single+job("new")+job("stays"))
+	r, err := n.Client.Reload(context.Background())
+	if err != nil || len(r.Changes) != 2 {
+		t.Fatalf("reload: %v, %v; want two changes", r.Changes, err)
+	}
+	lab.Eventually(t, 10*time.Second, "runs of new", func() bool { return count("new") >= 2 })
+	runs := n.runs(control.RunsQuery{Job: "stays", Limit: 1000})
+	for i := 1; i < len(runs); i++ {
+		if gap := runs[i-1].Scheduled.Sub(runs[i].Scheduled.Time); gap != time.Second {
+			t.Errorf("stays: a gap of %v over the reload", gap)
+		}
+	}
+	if err := os.WriteFile(n.path, []byte("nonsense = 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Client.Reload(context.Background()); err == nil {
+		t.Error("reload of a bad file: no error")
+	}
+	before := count("stays")
+	lab.Eventually(t, 10*time.Second, "runs after a refused reload", func() bool { return count("stays") > before })
+}
