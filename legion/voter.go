@@ -175,7 +175,7 @@ func (c *Core) better(t *throne, r Rank, except string) int {
 // when it is worth asking again.
 func (c *Core) refusal(h Header, t *throne, r Rank) (Refusal, time.Duration) {
 	switch {
-	case !c.voter() || t == nil:
+	case !c.voter() || t == nil || c.death != nil: // it is as good as gone
 		return NoVote, c.lease()
 	case c.trouble != "":
 		return DiskFull, c.lease()
@@ -383,16 +383,17 @@ func (c *Core) onVacant(h Header, b Vacant) {
 	if t == nil || !c.isVoter(h) {
 		return
 	}
-	if k := c.campaigns[b.Legion]; k != nil && k.phase != waiting {
-		if k.vacated[h.From] = h.Seq; k.refused[h.From] == Occupied {
-			c.freed(k, h.From)
-		}
-		return
-	}
 	if !c.voter() && b.Term >= t.Term {
 		t.Term, t.hinted, t.vacant = b.Term, true, c.now.Stamp()
 	}
-	c.wakeUp(b.Legion)
+	k := c.campaigns[b.Legion]
+	if k == nil || k.phase == waiting {
+		c.wakeUp(b.Legion)
+		return
+	}
+	if k.vacated[h.From] = h.Seq; k.refused[h.From] == Occupied {
+		c.freed(k, h.From)
+	}
 }
 
 // onAccept takes a write: a fenced one if its term is the promise and the
