@@ -108,6 +108,7 @@ type Member struct {
 type Event struct {
 	Kind Kind
 	Member
+	Left bool // Down only: its goodbye was heard (it may get lost)
 }
 
 // Stats counts since Start.

@@ -139,7 +139,7 @@ func (t *table) changes() []Event {
 	var events []Event
 	for name, old := range t.told {
 		if now, live := t.live[name]; !live || now.Incarnation != old.Incarnation || now.Instance != old.Instance {
-			events = append(events, Event{Kind: Down, Member: old})
+			events = append(events, Event{Kind: Down, Member: old, Left: t.hasLeft(old)})
 			delete(t.told, name)
 		}
 	}
@@ -163,6 +163,11 @@ func (t *table) changes() []Event {
 		return 0
 	})
 	return events
+}
+
+func (t *table) hasLeft(m Member) bool {
+	seen := t.seen[m.Name]
+	return seen != nil && seen.left == m.Incarnation
 }
 
 func (t *table) get(name string) (Member, bool) {

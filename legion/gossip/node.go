@@ -17,6 +17,9 @@ import (
 const (
 	// leaveTime bounds the goodbye in Stop.
 	leaveTime = 100 * time.Millisecond
+	// leavePause lets the goodbye arrive before memberlist's word of it, which
+	// does not tell leaving from failing.
+	leavePause = 5 * time.Millisecond
 	// maxGoodbyes is how many members are told by stream; they pass it on.
 	maxGoodbyes = 5
 	// maxLocal bounds messages to this node itself that are not yet delivered.
@@ -448,6 +451,7 @@ func (n *Node) goodbye(ctx context.Context) {
 			_ = n.sendPacket(m, msg) // they find out anyway
 		}
 	}
+	wait(ctx, leavePause)
 	// It waits until a round has taken the news; a nanosecond will do.
 	_ = n.list.Leave(time.Nanosecond)
 	others = others[:min(len(others), maxGoodbyes)]

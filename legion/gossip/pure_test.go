@@ -119,7 +119,7 @@ func TestTableEvents(t *testing.T) {
 	changes := func() string {
 		var list []string
 		for _, e := range tb.changes() {
-			list = append(list, fmt.Sprintf("%v %s %s", e.Kind, e.Incarnation, e.Addr))
+			list = append(list, fmt.Sprintf("%v %s %s left=%v", e.Kind, e.Incarnation, e.Addr, e.Left))
 		}
 		return strings.Join(list, ", ")
 	}
@@ -127,17 +127,17 @@ func TestTableEvents(t *testing.T) {
 		do   func()
 		want string
 	}{
-		{func() { tb.NotifyJoin(node("1", 7)) }, "up 1 127.0.0.1:7"},
+		{func() { tb.NotifyJoin(node("1", 7)) }, "up 1 127.0.0.1:7 left=false"},
 		{func() { tb.NotifyUpdate(node("1", 7)) }, ""},
-		{func() { tb.NotifyUpdate(node("1", 8)) }, "update 1 127.0.0.1:8"},
-		{func() { tb.NotifyUpdate(node("2", 8)) }, "down 1 127.0.0.1:8, up 2 127.0.0.1:8"},
+		{func() { tb.NotifyUpdate(node("1", 8)) }, "update 1 127.0.0.1:8 left=false"},
+		{func() { tb.NotifyUpdate(node("2", 8)) }, "down 1 127.0.0.1:8 left=false, up 2 127.0.0.1:8 left=false"},
 		{func() { tb.leave(goodbye{"b", "1"}) }, ""},
-		{func() { tb.leave(goodbye{"b", "2"}); tb.leave(goodbye{"x", "2"}) }, "down 2 127.0.0.1:8"},
+		{func() { tb.leave(goodbye{"b", "2"}); tb.leave(goodbye{"x", "2"}) }, "down 2 127.0.0.1:8 left=true"},
 		{func() { tb.NotifyJoin(node("2", 8)); tb.NotifyLeave(node("2", 8)) }, ""},
 		{func() { tb.NotifyUpdate(node("2", 8)) }, ""},
 		{func() { tb.NotifyJoin(node("3", 8)); tb.NotifyLeave(node("3", 8)) }, ""},
-		{func() { tb.NotifyJoin(node("4", 8)) }, "up 4 127.0.0.1:8"},
-		{func() { tb.NotifyLeave(node("4", 8)) }, "down 4 127.0.0.1:8"},
+		{func() { tb.NotifyJoin(node("4", 8)) }, "up 4 127.0.0.1:8 left=false"},
+		{func() { tb.NotifyLeave(node("4", 8)) }, "down 4 127.0.0.1:8 left=false"},
 		{func() { tb.NotifyJoin(&memberlist.Node{Name: "c", Meta: []byte("junk")}) }, ""},
 	} {
 		step.do()

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -28,9 +29,9 @@ const (
 	// thinks it dead, and refute that.
 	secondLook = time.Second
 
-	resolveTime  = 2 * time.Second
-	maxResolved  = 64 // addresses taken from one DNS answer
-	joinParallel = 8  // connections at a time in one round
+	resolveTime   = 2 * time.Second
+	maxResolved   = 64 // addresses taken from one DNS answer
+	roundParallel = 16 // look-ups or connections at a time
 )
 
 // peer is one entry of Config.Join.
@@ -165,48 +166,58 @@ func wait(ctx context.Context, d time.Duration) bool {
 // joinMissing tries every address, configured or remembered, where no member
 // is. It says whether one was reached that is still no member.
 func (n *Node) joinMissing(ctx context.Context) (again bool) {
-	addrs := n.table.missing()
-	for _, p := range n.peers {
-		found, err := p.resolve(ctx)
-		if err != nil {
-			n.log.Debug("peer not resolved", zap.Error(err))
-		}
-		addrs = append(addrs, found...)
-	}
+	addrs := append(n.resolvePeers(ctx), n.table.missing()...)
 	if n.haunted() {
 		for _, m := range n.table.others() {
 			addrs = append(addrs, m.Addr)
 		}
+		addrs = slices.DeleteFunc(addrs, func(addr string) bool { return addr == n.Addr() })
 	} else {
 		addrs = slices.DeleteFunc(addrs, n.table.liveAt)
 	}
 	slices.Sort(addrs)
 	addrs = slices.Compact(addrs)
-	addrs = slices.DeleteFunc(addrs, func(a string) bool { return a == n.table.self.Addr })
 
-	var (
-		wg      sync.WaitGroup
-		reached sync.Map
-		slots   = make(chan struct{}, joinParallel)
-	)
-	for _, addr := range addrs {
-		slots <- struct{}{}
+	var missing atomic.Bool
+	each(ctx, addrs, func(addr string) {
+		if _, err := n.list.Join([]string{addr}); err != nil {
+			n.log.Debug("peer not joined", zap.String("addr", addr), zap.Error(err))
+		} else if !n.table.liveAt(addr) {
+			missing.Store(true)
+		}
+	})
+	return missing.Load()
+}
+
+// resolvePeers lists the addresses of the configured peers.
+func (n *Node) resolvePeers(ctx context.Context) (addrs []string) {
+	var mu sync.Mutex
+	each(ctx, n.peers, func(p peer) {
+		found, err := p.resolve(ctx)
+		if err != nil {
+			n.log.Debug("peer not resolved", zap.Error(err))
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		addrs = append(addrs, found...)
+	})
+	return addrs
+}
+
+// each calls do for every item, roundParallel at a time, until ctx ends.
+func each[T any](ctx context.Context, items []T, do func(T)) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	slots := make(chan struct{}, roundParallel)
+	for _, item := range items {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			if ctx.Err() != nil {
-				return
-			}
-			if _, err := n.list.Join([]string{addr}); err != nil {
-				n.log.Debug("peer not joined", zap.String("addr", addr), zap.Error(err))
-				return
-			}
-			reached.Store(addr, true)
+			do(item)
 		})
 	}
-	wg.Wait()
-	reached.Range(func(addr, _ any) bool {
-		again = !n.table.liveAt(addr.(string))
-		return !again
-	})
-	return again
 }
