@@ -59,6 +59,7 @@ var townConfig = template.Must(template.New("config").Parse(`legion-cron = ["dem
 name = {{printf "%q" .Name}}
 state_dir = {{printf "%q" .State}}
 stop_timeout = "2s"
+lost_after = "3s"
 
 [cluster]
 bind = {{printf "%q" .Addr}}

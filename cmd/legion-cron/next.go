@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -106,12 +105,15 @@ func nextOfSpec(spec, zone string, from time.Time, n int) (control.Next, error) 
 
 // printNext says each instant in zone, and in how long it is.
 func printNext(w io.Writer, next control.Next, zone string, from time.Time) error {
-	loc, err := cronspec.LoadLocation(zone)
-	if err != nil {
-		return &refusal{msg: err.Error(), hint: "an IANA name like Europe/Berlin"}
+	loc := time.Local // of a job that names none, on a node that names none
+	if zone != "" && zone != loc.String() {
+		var err error
+		if loc, err = cronspec.LoadLocation(zone); err != nil {
+			return &refusal{msg: err.Error(), hint: "an IANA name like Europe/Berlin"}
+		}
 	}
 	fmt.Fprintln(w, printable(next.Description))
-	t := newTable(strings.ToUpper(loc.String()), "UTC", "IN")
+	t := newTable(loc.String(), "UTC", "IN")
 	for _, at := range next.Next {
 		t.row(at.In(loc).Format("Mon 2006-01-02 15:04:05 -0700"), at.UTC().Format("2006-01-02 15:04:05"), short(at.Sub(from)))
 	}
