@@ -37,7 +37,7 @@ var layers = map[string][]string{
 	"checks/probe":       {"checks"},
 
 	// The house around them.
-	"cmd/internal/config":  {"checks", "jobs", "legion", "scheduler", "scheduler/cronspec"},
+	"cmd/internal/config":  {"checks", "jobs", "jobs/runner", "legion", "scheduler", "scheduler/cronspec"},
 	"cmd/internal/control": {},
 	"cmd/internal/lab":     {}, // hosts for tests of the real binary
 	"cmd/internal/logging": {},

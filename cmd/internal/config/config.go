@@ -67,7 +67,7 @@ type Legion struct {
 	Stickiness       int           // by how much it must be better; default 0: at all
 	Spread           bool          // lordships held elsewhere count against a node; default true
 	Scroll           string        // a text shown to all members, at most 4 KiB
-	LordErrorSuspend time.Duration // how long a node stays away after its lord hook failed; 0: it stays
+	LordErrorSuspend time.Duration // how long a node stays away after its lord hook failed; 0: it stays lord; default 30 s
 	On               map[string][]Hook
 	Implicit         bool // named by a uWSGI-style entry only, without a section
 }
@@ -210,7 +210,7 @@ func defaultCluster() Cluster {
 }
 
 func defaultLegion(name string) Legion {
-	return Legion{Name: name, Valor: 100, Preempt: true, Spread: true, On: map[string][]Hook{}}
+	return Legion{Name: name, Valor: 100, Preempt: true, Spread: true, LordErrorSuspend: 30 * time.Second, On: map[string][]Hook{}}
 }
 
 func defaultJob() jobs.Job {

@@ -11,6 +11,7 @@ type Problem struct {
 	Line    int    `json:"line"` // 0: the file as a whole
 	Message string `json:"message"`
 	Hint    string `json:"hint"` // what to do about it; may be empty
+	Caret   string `json:"-"`    // a schedule and, on a second line, a caret under the fault; mostly empty
 }
 
 // String is the problem as one line: "file:line: message (hint)".
