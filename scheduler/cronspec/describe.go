@@ -11,11 +11,9 @@ import (
 // and not what was meant.
 func (c *wallClock) Describe() string {
 	cal := &c.calendar
-	text, often := cal.describeClock()
+	text := cal.describeClock()
 	if days := cal.describeDays(); days != "" {
 		text += " " + days
-	} else if !often && cal.month == allMonths {
-		text += " every day"
 	}
 	if cal.month != allMonths {
 		text += " in " + list(uint64(cal.month), monthName, "and")
@@ -28,8 +26,8 @@ const (
 	maxListed      = 5 // members of an even row before it is cut short
 )
 
-// describeClock says at which times of a day; often: it goes on all day.
-func (c *calendar) describeClock() (text string, often bool) {
+// describeClock says at which times of a day.
+func (c *calendar) describeClock() string {
 	seconds, minutes, hours := bits.OnesCount64(c.second), bits.OnesCount64(c.minute), bits.OnesCount32(c.hour)
 	if seconds*minutes*hours <= maxListedTimes && hours < 24 {
 		var times []string
@@ -40,31 +38,24 @@ func (c *calendar) describeClock() (text string, often bool) {
 			}
 			t, ok = c.clock(t + 1)
 		}
-		return "at " + join(times, "and"), false
+		text := "at " + join(times, "and")
+		if c.dom == allDays && c.dow == allWeek && c.month == allMonths {
+			text += " every day"
+		}
+		return text
 	}
 
 	var parts []string
-	switch {
-	case c.second == 1:
-	case seconds == 60:
-		parts = append(parts, "every second")
-	default:
+	if c.second != 1 {
 		parts = append(parts, progression(c.second, 60, "second"))
 	}
-	switch {
-	case minutes == 60 && len(parts) > 0:
-	case minutes == 60:
-		parts = append(parts, "every minute")
-	default:
+	if at := len(parts) > 0 && strings.HasPrefix(parts[0], "at "); minutes < 60 || len(parts) == 0 || at {
 		parts = append(parts, progression(c.minute, 60, "minute"))
 	}
-	switch {
-	case hours < 24:
+	if at := strings.HasPrefix(parts[len(parts)-1], "at "); hours < 24 || at {
 		parts = append(parts, progression(uint64(c.hour), 24, "hour"))
-	case minutes == 1:
-		parts = append(parts, "every hour")
 	}
-	return strings.Join(parts, " of "), hours == 24
+	return strings.Join(parts, " of ")
 }
 
 func (c *calendar) clockText(t int64) string {
@@ -77,9 +68,7 @@ func (c *calendar) clockText(t int64) string {
 
 func (c *calendar) describeDays() string {
 	var dom, dow []string
-	switch {
-	case c.dom == allDays:
-	case c.dom != 0:
+	if c.dom != 0 && c.dom != allDays {
 		dom = append(dom, plural("day", bits.OnesCount32(c.dom))+" "+list(uint64(c.dom), nil, "and"))
 	}
 	for _, back := range members(uint64(c.fromEnd)) {
@@ -128,6 +117,9 @@ func (c *calendar) describeDays() string {
 // progression says a set of a clock's units, as a step if it is one.
 func progression(set uint64, size int, unit string) string {
 	all := members(set)
+	if len(all) == size {
+		return "every " + unit
+	}
 	if len(all) > 2 && all[1]-all[0] > 1 {
 		step := all[1] - all[0]
 		if span(all[0], size-1, step) == set {

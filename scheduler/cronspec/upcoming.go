@@ -76,27 +76,20 @@ func (c *wallClock) note(before, after *period) string {
 	}
 	where := fmt.Sprintf("%s in %s (clocks go from %s to %s)",
 		time.Unix(is, 0).UTC().Format(time.DateOnly), c.zone.location, labelText(was), labelText(is))
-	does, is2 := "does", "it"
+	comes, exist, it := "comes", "does not exist", "it"
 	if n > 1 {
-		does, is2 = "do", "they"
+		comes, exist, it = "come", "do not exist", "they"
 	}
 	first := time.Unix(after.start, 0).In(c.zone.location).Format("15:04:05 MST")
 	switch {
 	case shift < 0 && c.fixed:
-		return fmt.Sprintf("%s come%s twice on %s: runs the first time only", examples, third(n), where)
+		return fmt.Sprintf("%s %s twice on %s: runs the first time only", examples, comes, where)
 	case shift < 0:
-		return fmt.Sprintf("%s come%s twice on %s: runs both times", examples, third(n), where)
+		return fmt.Sprintf("%s %s twice on %s: runs both times", examples, comes, where)
 	case c.fixed && c.dst == dstCron:
-		return fmt.Sprintf("%s %s not exist on %s: runs once, at %s", examples, does, where, first)
+		return fmt.Sprintf("%s %s on %s: runs once, at %s", examples, exist, where, first)
 	}
-	return fmt.Sprintf("%s %s not exist on %s: %s will not run", examples, does, where, is2)
-}
-
-func third(n int) string {
-	if n == 1 {
-		return "s"
-	}
-	return ""
+	return fmt.Sprintf("%s %s on %s: %s will not run", examples, exist, where, it)
 }
 
 // matches names the first matching labels in [from, to) and counts them.
