@@ -248,7 +248,9 @@ func (c *Core) onProbeAck(h Header, b ProbeAck) {
 			return
 		}
 		k.phase = asking
-		k.term = max(k.highest, c.thrones[k.legion].Term, c.electorate.Base) + 1
+		t := c.thrones[k.legion]
+		k.term = max(k.highest, t.Term, t.asked, c.electorate.Base) + 1
+		t.asked = k.term // never again: what was sent in it may still be on its way
 		k.until = c.in(max(2*c.beatEvery(), c.lease()/2))
 		k.sent, k.grants = map[uint64]sentTo{}, map[string]Stamp{}
 		clear(k.refused)
@@ -343,7 +345,7 @@ func (c *Core) refused(k *campaign, h Header, why Refusal, again time.Duration) 
 		t.hinted = false
 	}
 	split := false
-	if why == Occupied && k.phase == asking {
+	if why == Occupied && k.phase == asking && k.highest >= k.term { // a rival's, not the last lord's
 		own, _ := c.rank(k.legion)
 		split = c.better(t, own, c.cfg.Name) > 0
 	}

@@ -76,17 +76,21 @@ type Core struct {
 
 	peers   map[string]*peer // by name, without this node
 	own     NodeState
-	changed bool // own must be announced
-	dead    map[ID]bool
+	changed bool        // own must be announced
+	dead    map[ID]bool // incarnations with a death certificate
+	deaths  []ID        // the same, oldest first
 
 	thrones map[string]*throne // as a voter, and as an onlooker
-	holders map[ID]*holder     // as a voter: those who beat to this node
+	// nextVacancy: no grant runs out before.
+	nextVacancy Stamp
+	holders     map[ID]*holder // as a voter: those who beat to this node
 
 	campaigns  map[string]*campaign
 	lordships  map[string]*lordship
 	links      map[string]*link // as a lord: to each voter
 	setVersion uint64
 	nextBeat   Stamp
+	nextFall   Stamp // no lordship runs out before
 	releases   []*farewell
 	proposals  []*proposal
 
@@ -131,7 +135,8 @@ func New(cfg Config, st State, now Now, rng *rand.Rand) *Core {
 		lordships:  map[string]*lordship{},
 		links:      map[string]*link{},
 		nextBeat:   now.Stamp(),
-		changed:    true,
+		nextFall:   now.Stamp(), nextVacancy: now.Stamp(),
+		changed: true,
 	}
 	c.cfg.Legions = maps.Clone(cfg.Legions)
 	c.founding.FoundingState = st.Founding
@@ -217,7 +222,7 @@ func (c *Core) receive(m Message) {
 		c.onRefuse(m.Header, b)
 		return
 	case RefuseAck:
-		c.onRefuseAck(b)
+		c.onRefuseAck(m.Header, b)
 		return
 	case Committed:
 		c.learn(&b.Electorate)
@@ -413,6 +418,7 @@ func (c *Core) living(p *peer) bool { return p.alive && p.known && !c.dead[p.sta
 func (c *Core) configure(legions map[string]Legion) {
 	c.cfg.Legions = maps.Clone(legions)
 	c.changed, c.look, c.orderStale = true, true, true
+	c.nextFall = c.now.Stamp() // the quorum may be another
 	for _, name := range slices.Sorted(maps.Keys(c.campaigns)) {
 		if _, ok := c.cfg.Legions[name]; !ok {
 			c.withdraw(c.campaigns[name])
@@ -480,15 +486,11 @@ func (c *Core) Wake(now Now) time.Duration {
 	if len(c.lordships) > 0 {
 		at(c.nextBeat)
 	}
-	for _, t := range c.thrones {
-		if t.live {
-			at(t.at.add(c.blocks(t)))
-		}
+	if len(c.thrones) > 0 {
+		at(c.nextVacancy)
 	}
-	for _, l := range c.lordships {
-		if until, ok := c.trust(now, l); ok {
-			at(until)
-		}
+	if len(c.lordships) > 0 {
+		at(c.nextFall)
 	}
 	if len(c.cfg.Legions) > 0 && c.electorate != nil {
 		at(c.nextStand)

@@ -35,11 +35,15 @@ type FoundingState struct {
 // maxRefused bounds the list; a cluster is founded once, and rivals are few.
 const maxRefused = 64
 
+// maxRivals bounds the foundings in the way of one's own.
+const maxRivals = 8
+
 // A founding is a node's part in the foundings under way.
 type founding struct {
 	FoundingState
 	mine    *Founding       // proposed by this node and not yet accepted by it
 	acks    map[string]bool // of mine
+	rivals  []Founding      // that stand in the way of mine
 	dead    []ID            // rivals known to be refused
 	highest uint64
 	next    Stamp
@@ -122,13 +126,9 @@ func (c *Core) carryOn() {
 	}
 }
 
-// dropMine refuses this node's own proposal for good.
-func (c *Core) dropMine() {
-	f := &c.founding
-	f.Refused = append(f.Refused, f.mine.Electorate.Cluster)
-	f.mine, f.acks = nil, nil
-	c.writeFounding()
-}
+// dropMine gives up this node's own proposal. That needs no write: without it
+// in memory this node never accepts it, so that it can never stand.
+func (c *Core) dropMine() { c.founding.mine, c.founding.acks = nil, nil }
 
 func (c *Core) writeFounding() uint64 {
 	f := &c.founding
@@ -149,6 +149,9 @@ func (c *Core) onFound(h Header, b Found) {
 		return
 	}
 	f.highest = max(f.highest, p.N)
+	if f.mine != nil && f.mine.Electorate.Cluster == p.Electorate.Cluster {
+		return // somebody asks what became of it: it is not decided
+	}
 	if !p.Electorate.names(c.cfg.Name, c.cfg.Instance) || slices.Contains(f.Refused, p.Electorate.Cluster) || p.Proposer == c.cfg.Name {
 		c.answer(h, FoundAck{Cluster: p.Electorate.Cluster}, sendOpts{after: c.persist})
 		return
@@ -177,7 +180,18 @@ func (c *Core) onFound(h Header, b Found) {
 
 func (c *Core) onFoundAck(h Header, b FoundAck) {
 	f := &c.founding
-	if c.electorate != nil || f.mine == nil || f.mine.Electorate.Cluster != b.Cluster || !f.mine.Electorate.names(h.From, h.Instance) {
+	if c.electorate != nil {
+		return
+	}
+	if a := f.Accepted; a != nil && a.Electorate.Cluster == b.Cluster {
+		if !b.Accepted && b.Rival == nil && a.Electorate.names(h.From, h.Instance) {
+			f.Accepted = nil // one that it needs has refused it for good
+			c.buried(b.Cluster)
+			c.writeFounding()
+		}
+		return
+	}
+	if f.mine == nil || f.mine.Electorate.Cluster != b.Cluster || !f.mine.Electorate.names(h.From, h.Instance) {
 		return
 	}
 	switch {
@@ -191,6 +205,9 @@ func (c *Core) onFoundAck(h Header, b FoundAck) {
 		c.dropMine() // the rival's proposer comes first, and will ask
 	default:
 		f.highest = max(f.highest, b.Rival.N)
+		if f.rival(b.Rival.Electorate.Cluster) == nil {
+			f.rivals = append(f.rivals[max(0, len(f.rivals)-maxRivals+1):], *b.Rival)
+		}
 		for _, v := range b.Rival.Electorate.Voters {
 			c.send(v.Name, Refuse{b.Rival.Electorate.Cluster}, sendOpts{})
 		}
@@ -219,12 +236,15 @@ func (c *Core) onRefuse(h Header, b Refuse) {
 	c.answer(h, RefuseAck{b.Cluster, true}, sendOpts{after: c.persist})
 }
 
-func (c *Core) onRefuseAck(b RefuseAck) {
+// onRefuseAck counts the word of a voter whom the rival names. Another node of
+// that voter's name, one that lost its disk, does not know what was accepted.
+func (c *Core) onRefuseAck(h Header, b RefuseAck) {
 	f := &c.founding
-	if c.electorate != nil || !b.Refused || slices.Contains(f.dead, b.Cluster) || len(f.dead) >= maxRefused {
+	r := f.rival(b.Cluster)
+	if c.electorate != nil || !b.Refused || r == nil || !r.Electorate.names(h.From, h.Instance) || slices.Contains(f.dead, b.Cluster) {
 		return
 	}
-	f.dead = append(f.dead, b.Cluster)
+	c.buried(b.Cluster)
 	if f.mine != nil {
 		// The same record under a higher number: nobody who refused it is asked
 		// to think again, and those who could not drop the rival now can.
@@ -232,6 +252,21 @@ func (c *Core) onRefuseAck(b RefuseAck) {
 		f.mine.N = f.highest
 		f.next = c.now.Stamp()
 	}
+}
+
+// rival returns what is known of a founding in the way of this node's own.
+func (f *founding) rival(cluster ID) *Founding {
+	i := slices.IndexFunc(f.rivals, func(r Founding) bool { return r.Electorate.Cluster == cluster })
+	if i < 0 {
+		return nil
+	}
+	return &f.rivals[i]
+}
+
+// buried notes that a founding can never stand.
+func (c *Core) buried(cluster ID) {
+	f := &c.founding
+	f.dead = append(f.dead[max(0, len(f.dead)-maxRefused+1):], cluster)
 }
 
 // learn takes an electorate that stands. A node that has accepted a founding

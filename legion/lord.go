@@ -19,6 +19,7 @@ type lordship struct {
 	grants  map[string]Stamp
 	version uint64 // of the first set of lordships that names this one
 	leaving bool   // no longer acts; the shell has not let go yet
+	lost    bool   // its trust ran out: it is not renewed, and cannot come back
 }
 
 // A link is what a lord knows of its beats to one voter.
@@ -78,7 +79,7 @@ func (c *Core) reign(k *campaign) {
 	c.setVersion++
 	l := &lordship{legion: k.legion, term: k.term, since: c.now, grants: k.grants, version: c.setVersion}
 	c.lordships[k.legion] = l
-	c.nextBeat = c.now.Stamp()
+	c.nextBeat, c.nextFall = c.now.Stamp(), c.now.Stamp()
 	c.changed = true
 	c.note(Note{Event: "lord", Legion: l.legion, Term: l.term, Text: "elected"})
 	c.do(Reign{Legion: l.legion, Term: l.term, States: k.states})
@@ -113,26 +114,35 @@ func (c *Core) end(l *lordship) {
 	c.rest(l.legion, c.jitter(c.beatEvery(), 3*c.beatEvery()))
 }
 
-// expireLordships ends the lordships whose trust has run out. Nothing stands
-// between the clock and this: no log line, no timer, no vote.
+// expireLordships takes away the lordships whose trust has run out. Nothing
+// stands between the clock and this: no log line, no timer, no vote. They are
+// given back once the shell has let go; if it does not, they run out.
 func (c *Core) expireLordships() {
+	if !c.due(c.nextFall) {
+		return
+	}
+	c.nextFall = c.in(c.lease())
 	for _, l := range c.lords() {
-		if _, ok := c.trust(c.now, l); ok {
+		if l.lost {
 			continue
 		}
-		const reason = "lost the quorum"
-		if !l.leaving {
-			l.leaving = true
-			c.failProposals(l.legion, l.term, reason)
-			c.do(Unreign{Legion: l.legion, Term: l.term, Reason: reason})
+		if until, ok := c.trust(c.now, l); ok {
+			c.nextFall = c.now.sooner(c.nextFall, until)
+			continue
 		}
-		c.end(l)
+		c.abandon(l.legion, "lost the quorum")
+		l.lost = true
+		c.setVersion++
 	}
 }
 
 // beat renews all lordships with one message to each voter.
 func (c *Core) beat() {
 	if len(c.lordships) == 0 || !c.due(c.nextBeat) {
+		return
+	}
+	held := slices.DeleteFunc(c.lords(), func(l *lordship) bool { return l.lost })
+	if len(held) == 0 {
 		return
 	}
 	c.nextBeat = c.in(c.beatEvery())
@@ -149,8 +159,8 @@ func (c *Core) beat() {
 		b := Beat{Heard: k.heard, Version: c.setVersion}
 		if k.version != c.setVersion {
 			if set == nil {
-				set = make([]Reigning, 0, len(c.lordships))
-				for _, l := range c.lords() {
+				set = make([]Reigning, 0, len(held))
+				for _, l := range held {
 					set = append(set, Reigning{l.legion, l.term})
 				}
 			}
@@ -171,11 +181,11 @@ func (c *Core) onBeatAck(h Header, b BeatAck) {
 	if k == nil || !c.isVoter(h) {
 		return
 	}
-	k.hear(h)
 	s, ok := k.sent[h.Echo]
 	if !ok {
 		return
 	}
+	k.hear(h)
 	delete(k.sent, h.Echo)
 	if b.Version != s.version {
 		return // it holds another set: the next beat brings this one
@@ -191,7 +201,7 @@ func (c *Core) onBeatAck(h Header, b BeatAck) {
 		refused[r.Legion] = true
 	}
 	for _, l := range c.lordships {
-		if l.version <= s.version && !refused[l.legion] {
+		if l.version <= s.version && !l.lost && !refused[l.legion] {
 			l.credit(h.From, s.at)
 		}
 	}
@@ -311,7 +321,8 @@ type proposal struct {
 	acks      map[string]bool // voters that have it
 	sent      map[uint64]string
 	next      Stamp
-	until     Stamp // when stragglers are left to catch up by other means
+	pause     time.Duration // until it is sent again
+	until     Stamp         // when stragglers are left to catch up by other means
 	committed bool
 }
 
@@ -339,7 +350,7 @@ func (c *Core) propose(ev Propose) {
 		return
 	}
 	c.proposals = append(c.proposals, &proposal{
-		Propose: ev, acks: map[string]bool{}, sent: map[uint64]string{}, next: c.now.Stamp(), until: c.in(c.lease()),
+		Propose: ev, acks: map[string]bool{}, sent: map[uint64]string{}, next: c.now.Stamp(), pause: c.beatEvery(), until: c.in(c.lease()),
 	})
 }
 
@@ -355,8 +366,13 @@ func (c *Core) repeatProposals() {
 		if !c.due(p.next) {
 			return false
 		}
-		p.next = c.in(c.beatEvery())
-		clear(p.sent)
+		p.next = c.in(p.pause)
+		if !p.fenced() { // it may be a long time until a quorum is there
+			p.pause = min(2*p.pause, c.lease())
+		}
+		if len(p.sent) > answersKept {
+			clear(p.sent)
+		}
 		for _, v := range c.electorate.Voters {
 			if !p.acks[v.Name] {
 				p.sent[c.send(v.Name, Accept{p.Legion, p.Term, p.Payload, p.ID}, sendOpts{})] = v.Name

@@ -27,6 +27,14 @@ func (n Now) held(s Stamp) time.Duration { return max(n.Boot-s.Boot, n.Raw-s.Raw
 // smaller elapsed time of the two clocks.
 func (n Now) since(s Stamp) time.Duration { return min(n.Boot-s.Boot, n.Raw-s.Raw) }
 
+// sooner returns the one of two moments to come that comes first.
+func (n Now) sooner(a, b Stamp) Stamp {
+	if n.held(a) > n.held(b) {
+		return a
+	}
+	return b
+}
+
 // add returns the moment d after s.
 func (s Stamp) add(d time.Duration) Stamp { return Stamp{s.Boot + d, s.Raw + d} }
 

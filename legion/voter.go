@@ -17,6 +17,7 @@ type throne struct {
 	live    bool   // the grant has not ended
 	fresh   bool   // recovered from disk: it may have been extended just before
 	vacant  Stamp  // since when it is not live
+	asked   uint64 // the highest term that this node, as a candidate, asked votes for
 	// lapsed: the last holder let the grant run out or gave it back. It is no
 	// candidate to be preferred until it asks again.
 	lapsed bool
@@ -104,8 +105,17 @@ func (c *Core) vacate(t *throne) {
 
 // expireThrones vacates the thrones whose grant has run out.
 func (c *Core) expireThrones() {
+	if !c.due(c.nextVacancy) {
+		return
+	}
+	c.nextVacancy = c.in(c.lease()) // a grant given from now on lasts as long
 	for _, t := range c.thrones {
-		if t.live && !c.occupied(t) {
+		if !t.live {
+			continue
+		}
+		if c.occupied(t) {
+			c.nextVacancy = c.now.sooner(c.nextVacancy, t.at.add(c.blocks(t)))
+		} else {
 			c.expired = append(c.expired, t)
 		}
 	}
@@ -363,8 +373,13 @@ func (c *Core) onDeath(h Header, b Death) {
 	if c.electorate == nil || h.Cluster != c.electorate.Cluster || b.Incarnation != h.Incarnation || h.Incarnation == c.cfg.Incarnation {
 		return
 	}
-	if !c.dead[h.Incarnation] && len(c.dead) < maxDead {
+	if !c.dead[h.Incarnation] {
+		if len(c.deaths) == maxDead { // what it sent has long arrived
+			delete(c.dead, c.deaths[0])
+			c.deaths = c.deaths[1:]
+		}
 		c.dead[h.Incarnation] = true
+		c.deaths = append(c.deaths, h.Incarnation)
 		delete(c.holders, h.Incarnation)
 		for _, name := range slices.Sorted(maps.Keys(c.thrones)) {
 			if t := c.thrones[name]; t.live && t.Incarnation == h.Incarnation {

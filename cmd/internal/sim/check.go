@@ -64,6 +64,24 @@ func (c *checker) started(n *node, slot string) {
 	c.starts[key] = n.conf.Name
 }
 
+// sends checks that nothing is given back while its hooks run, and that a term
+// given back is never asked for again: a release that is late would end it.
+func (c *checker) sends(n *node, b legion.Body) {
+	switch b := b.(type) {
+	case legion.Release:
+		for _, r := range b.Thrones {
+			if n.held[r.Legion] == r.Term {
+				n.w.fail("%s gives %s back in term %d before it has let go", n.conf.Name, r.Legion, r.Term)
+			}
+			n.gave[r.Legion] = max(n.gave[r.Legion], r.Term)
+		}
+	case legion.Ask:
+		if b.Term <= n.gave[b.Legion] {
+			n.w.fail("%s asks for %s in term %d, having given back %d", n.conf.Name, b.Legion, b.Term, n.gave[b.Legion])
+		}
+	}
+}
+
 // founded checks that no voter is in two electorates.
 func (c *checker) founded(w *World, e *legion.Electorate) {
 	c.electorates[e.Cluster] = e

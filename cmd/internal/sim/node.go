@@ -35,6 +35,8 @@ type node struct {
 	timer                 int
 	waiting               []legion.Send // for a write
 	lords                 map[string]*reign
+	held                  map[string]uint64 // by legion: the term whose hooks still run
+	gave                  map[string]uint64 // by legion: the latest term given back
 	proposals             map[uint64]proposed
 	lastID                uint64
 	legions               map[string]legion.Legion // as last configured
@@ -73,6 +75,7 @@ func (n *node) start() {
 	n.incarnation, n.backlog, n.waiting = w.newID(), nil, nil
 	n.durable, n.lastID = 0, 0
 	n.lords, n.proposals, n.view = map[string]*reign{}, map[uint64]proposed{}, map[string]*view{}
+	n.held, n.gave = map[string]uint64{}, map[string]uint64{}
 	n.state, n.legions = legion.NodeState{}, n.conf.Legions
 	w.line("%s starts", n.conf.Name)
 	n.core = legion.New(legion.Config{
@@ -265,6 +268,7 @@ func (n *node) do(a legion.Action) (stopped bool) {
 		}
 	case legion.Send:
 		w.mark(a.Message.Seq, a.After)
+		w.check.sends(n, a.Message.Body)
 		if a.After > n.durable {
 			n.waiting = append(n.waiting, a)
 		} else {
@@ -294,7 +298,11 @@ func (n *node) do(a legion.Action) (stopped bool) {
 		if w.calm {
 			hooks = 0
 		}
-		n.in(hooks, func() { n.step(legion.LetGo{Legion: a.Legion, Term: a.Term}) })
+		n.held[a.Legion] = a.Term
+		n.in(hooks, func() {
+			delete(n.held, a.Legion)
+			n.step(legion.LetGo{Legion: a.Legion, Term: a.Term})
+		})
 	case legion.Wrote:
 		p := n.proposals[a.ID]
 		delete(n.proposals, a.ID)
