@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/legion-cron/legion-cron/cmd/internal/control"
 	"github.com/legion-cron/legion-cron/jobs/runner"
 )
 
@@ -19,9 +22,32 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"waitlord": waitLord},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv(socketEnv, "none.sock") // relative: the same in every transcript
 			return nil
 		},
 	})
+}
+
+// lordPatience is when a script gives up waiting for a lord.
+const lordPatience = time.Minute
+
+// waitLord LEGION asks the script's agent until it is lord of the legion.
+func waitLord(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: waitlord LEGION")
+	}
+	client := control.NewClient(ts.MkAbs(ts.Getenv(socketEnv)))
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(lordPatience); ; <-tick.C {
+		l, err := client.Lord(context.Background(), args[0])
+		if err == nil && l.Here {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("no lord of %s: %+v, %v", args[0], l, err)
+		}
+	}
 }
