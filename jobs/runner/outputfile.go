@@ -18,7 +18,8 @@ import (
 const MinOutput = 4 << 10
 
 const (
-	// markSize is more than the line is long that says what was cut.
+	// markSize is what the lines take that say what was cut. There may be two,
+	// where a line is longer than a segment.
 	markSize = 80
 	// tailDir is added to the path for the directory of the segments.
 	tailDir = ".tail"
@@ -77,11 +78,12 @@ func (o *OutputFile) Line(_ string, line []byte) {
 
 func (o *OutputFile) write(line []byte) error {
 	if int64(len(line)) > o.room {
+		if over := int64(len(line)) - o.fourth; over > 0 { // the limit is below a few lines
+			line = line[over:]
+			o.written += over
+		}
 		if err := o.turn(); err != nil {
 			return err
-		}
-		if over := int64(len(line)) - o.room; over > 0 { // the limit is below a few lines
-			line = line[over:]
 		}
 	}
 	n, err := o.file.Write(line)
@@ -223,15 +225,19 @@ func openOutput(path string) (_ *outputReader, err error) {
 	if head.Mode().Perm() == sealed {
 		segments = nil
 	}
-	if len(segments) > 0 && segments[0] > head.Size() {
-		r.parts = append(r.parts, strings.NewReader(fmt.Sprintf("[... %d bytes cut ...]\n", segments[0]-head.Size())))
-	}
+	end := head.Size() // of what we have, in the whole output
 	for _, at := range segments {
-		if _, err := r.add(segment(path, at)); errors.Is(err, fs.ErrNotExist) {
+		if at > end {
+			r.parts = append(r.parts, strings.NewReader(fmt.Sprintf("[... %d bytes cut ...]\n", at-end)))
+		}
+		part, err := r.add(segment(path, at))
+		if errors.Is(err, fs.ErrNotExist) {
 			return nil, errTurned
-		} else if err != nil {
+		}
+		if err != nil {
 			return nil, err
 		}
+		end = at + part.Size()
 	}
 	r.Reader = io.MultiReader(r.parts...)
 	return r, nil
