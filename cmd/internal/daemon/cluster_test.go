@@ -180,6 +180,7 @@ const tick = `
 name = "tick"
 legion = "foobar"
 schedule = "@every 1s"
+overlap = "allow" # a run whose host has died would else count as living until it is lost
 command = "echo $LEGION_SLOT $LEGION_NODE >> SHARED"
 `
 
