@@ -315,3 +315,86 @@ func TestReload(t *testing.T) {
 	before := count("stays")
 	lab.Eventually(t, 10*time.Second, "runs after a refused reload", func() bool { return count("stays") > before })
 }
+
+// TestPortZero: three nodes in one process, on ports that the kernel chose.
+func TestPortZero(t *testing.T) {
+	var nodes []*node
+	join := ""
+	for i := range 3 {
+		name := fmt.Sprintf("n%d", i+1)
+		n := startNode(t, shortDir(t), strings.Replace(single, `"one"`, fmt.Sprintf("%q", name), 1)+fmt.Sprintf(`
+[cluster]
+bind = "127.0.0.1:0"
+join = [%s]
+[[job]]
+name = "tick"
+legion = "foobar"
+schedule = "@every 1s"
+overlap = "allow"
+command = "true"
+`, join))
+		if i == 0 {
+			join = fmt.Sprintf("%q", n.Addr())
+		}
+		nodes = append(nodes, n)
+	}
+	agreed := func(want int) (lord string) {
+		lab.Eventually(t, 20*time.Second, "one lord on which all agree", func() bool {
+			lord = ""
+			seen := 0
+			for _, n := range nodes {
+				if n.Daemon == nil {
+					continue
+				}
+				s, err := n.Status(context.Background())
+				if err != nil || len(s.Legions) != 1 || s.Legions[0].Lord == "" || lord != "" && s.Legions[0].Lord != lord {
+					return false
+				}
+				lord = s.Legions[0].Lord
+				seen++
+			}
+			return seen == want
+		})
+		return lord
+	}
+	succeeded := func(n *node, by string) bool {
+		for _, r := range n.runs(control.RunsQuery{Outcome: "succeeded"}) {
+			if r.Node == by {
+				return true
+			}
+		}
+		return false
+	}
+	first := agreed(3)
+	for _, n := range nodes {
+		lab.Eventually(t, 10*time.Second, "every voter knows the runs", func() bool { return succeeded(n, first) })
+	}
+	for _, n := range nodes {
+		if s, err := n.Status(context.Background()); err == nil && s.Node == first {
+			n.stop()
+		}
+	}
+	second := agreed(2)
+	if second == first {
+		t.Fatalf("%s is lord although it has stopped", first)
+	}
+	for _, n := range nodes {
+		if n.Daemon != nil {
+			lab.Eventually(t, 10*time.Second, "runs of the successor", func() bool { return succeeded(n, second) })
+		}
+	}
+	slots := map[string]bool{}
+	for _, n := range nodes {
+		if n.Daemon == nil {
+			continue
+		}
+		clear(slots)
+		for _, r := range n.runs(control.RunsQuery{Limit: 1000}) {
+			if key := fmt.Sprint(r.Slot, r.Attempt); slots[key] {
+				t.Errorf("%s has two outcomes", key)
+			} else {
+				slots[key] = true
+			}
+		}
+	}
+}
