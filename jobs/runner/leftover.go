@@ -62,8 +62,10 @@ func (h *Host) Sweep(ctx context.Context, match func(Tag) bool) ([]Tag, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return found, fmt.Errorf("kill what is left of run %s: %w", alive, ctx.Err())
 		case <-tick.C:
+		}
+		if ctx.Err() != nil {
+			return found, fmt.Errorf("kill what is left of run %s: %w", alive, ctx.Err())
 		}
 	}
 }

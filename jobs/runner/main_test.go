@@ -214,7 +214,8 @@ func (r *recorder) awaitReady(t *testing.T, n int) []int {
 	t.Helper()
 	var pids []int
 	for _, l := range r.await(t, n, "ready ") {
-		pid, err := strconv.Atoi(strings.TrimPrefix(l, "stdout: ready "))
+		_, number, _ := strings.Cut(l, "ready ")
+		pid, err := strconv.Atoi(number)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -195,7 +195,7 @@ func TestSettings(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
 	h := newHost(t, false)
-	dir := t.TempDir()
+	dir, self := t.TempDir(), readableSelf(t)
 	for _, tt := range []struct {
 		name   string
 		change func(*Spec)
@@ -222,7 +222,7 @@ func TestSettings(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			s := play("settings")
-			s.Argv = []string{readableSelf(t)}
+			s.Argv = []string{self}
 			tt.change(&s)
 			p, r := start(t, h, s)
 			if got := end(t, p); got.State != jobs.Succeeded {
@@ -279,7 +279,8 @@ func needRoot(t *testing.T) {
 	}
 }
 
-// readableSelf is this binary where every user can execute it.
+// readableSelf is this binary where every user can execute it. Another process
+// makes the copy: a file that we write ourselves is busy in what we fork meanwhile.
 func readableSelf(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "runner-test")
@@ -291,15 +292,8 @@ func readableSelf(t *testing.T) string {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Link("/proc/self/exe", self); err == nil {
-		return self
-	}
-	b, err := os.ReadFile(os.Args[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(self, b, 0o755); err != nil {
-		t.Fatal(err)
+	if out, err := exec.Command("cp", os.Args[0], self).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
 	return self
 }
