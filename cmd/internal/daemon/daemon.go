@@ -307,6 +307,7 @@ func (d *Daemon) startGossip(lc legion.Config) error {
 		Bind: cl.Bind, Advertise: cl.Advertise, Join: cl.Join, Keys: cl.Keys, Insecure: cl.Insecure,
 		WAN: cl.Profile == "wan", Log: d.log.Named("gossip"),
 		Deliver: d.protocol.deliver,
+		Serve:   d.serve,
 		State:   d.protocol.announcement,
 		Merge:   d.merge,
 		Member:  d.member,
@@ -331,6 +332,7 @@ func (d *Daemon) startGossip(lc legion.Config) error {
 		return nil
 	})
 	d.protocol.net = g
+	d.foreman.inquire = d.inquire
 	return nil
 }
 

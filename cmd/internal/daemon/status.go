@@ -150,25 +150,24 @@ func (b backend) Jobs(ctx context.Context) ([]control.Job, error) {
 	s := d.protocol.status()
 	now := d.clock().Wall
 	type live struct {
+		*entry
 		next    time.Time
 		running int
 	}
-	lives := map[string]live{}
-	var entries []*entry
-	err := d.foreman.ask(ctx, func() {
+	entries, err := query(ctx, d.foreman, func() (all []live) {
 		for key, e := range d.foreman.jobs {
-			entries = append(entries, e)
-			lives[key] = live{d.foreman.engine.Next(key), len(d.foreman.living[key])}
+			all = append(all, live{e, d.foreman.engine.Next(key), len(d.foreman.living[key])})
 		}
+		return all
 	})
 	if err != nil {
-		return nil, control.Unavailable("", "the node is stopping")
+		return nil, control.Unavailable("", "%v", err)
 	}
-	slices.SortFunc(entries, func(a, b *entry) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(entries, func(a, b live) int { return strings.Compare(a.Name, b.Name) })
 	var out []control.Job
 	for _, e := range entries {
-		j := control.Job{Name: e.Name, Legion: e.Legion, Schedule: strings.Join(e.Schedules, " | "), Running: lives[e.key].running}
-		next := lives[e.key].next
+		j := control.Job{Name: e.Name, Legion: e.Legion, Schedule: strings.Join(e.Schedules, " | "), Running: e.running}
+		next := e.next
 		if next.IsZero() {
 			next = e.schedule.Next(now)
 		}
@@ -185,7 +184,7 @@ func (b backend) Jobs(ctx context.Context) ([]control.Job, error) {
 				break
 			}
 		}
-		j.Nodes, j.Drift = b.who(s, e)
+		j.Nodes, j.Drift = b.who(s, e.entry)
 		out = append(out, j)
 	}
 	return out, nil
@@ -213,16 +212,16 @@ func (b backend) who(s legion.Status, e *entry) (nodes, drift []string) {
 
 // Next implements control.Planner.
 func (b backend) Next(ctx context.Context, q control.NextQuery) (control.Next, error) {
-	var found *entry
-	err := b.d.foreman.ask(ctx, func() {
+	found, err := query(ctx, b.d.foreman, func() *entry {
 		for _, e := range b.d.foreman.jobs {
 			if e.Name == q.Job {
-				found = e
+				return e
 			}
 		}
+		return nil
 	})
 	if err != nil {
-		return control.Next{}, control.Unavailable("", "the node is stopping")
+		return control.Next{}, control.Unavailable("", "%v", err)
 	}
 	if found == nil {
 		return control.Next{}, control.NotFound("legion-cron jobs lists them", "no job %q", q.Job)
