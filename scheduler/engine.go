@@ -1,7 +1,9 @@
 package scheduler
 
 import (
+	"cmp"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -50,15 +52,20 @@ type Range struct {
 	Count    int
 }
 
-// An Engine knows which slots are due. It is a heap of the next slot of every
-// entry: a question costs what is due, not what exists. It is not safe for
-// concurrent use; Loop is.
+// An Engine knows which slots are due. Entries whose next slot is the same
+// instant hang in one bucket, and the buckets are in a heap: jobs share their
+// instants, so the heap is small, and a question costs what is due, not what
+// exists. It is not safe for concurrent use; Loop is.
 type Engine struct {
 	entries []entry
-	free    []uint32          // holes in entries
 	index   map[string]uint32 // into entries
+	order   uint32            // of the next addition
+
+	buckets []bucket
+	at      map[int64]uint32 // the bucket of an instant
 	heap    []node
-	order   uint32 // of addition
+
+	freeEntries, freeBuckets []uint32 // holes
 }
 
 // An entry's position is the newest slot that was decided about: it is in the
@@ -66,29 +73,36 @@ type Engine struct {
 type entry struct {
 	key      string
 	schedule Schedule
-	position int64 // Unix nanoseconds
-	order    uint32
-	at       int32 // in the heap; -1: no slot to come
+	position int64  // Unix nanoseconds
+	order    uint32 // what was added first comes first among those due together
+	bucket   uint32 // none: no slot to come
+	prev     uint32 // in the bucket, or none
+	next     uint32
+}
+
+// A bucket is a list of entries with the same next slot.
+type bucket struct {
+	instant     int64
+	first, last uint32
+	at          int32 // in the heap
+	unsorted    bool  // some entry hangs before one that was added earlier
 }
 
 // Nodes hold no pointers, so the garbage collector does not walk the heap, and
 // comparing two of them touches no other memory.
 type node struct {
-	next  int64
-	order uint32 // breaks ties: what was added first comes first
-	entry uint32
+	instant int64
+	bucket  uint32
 }
 
-func (a node) before(b node) bool {
-	return a.next < b.next || a.next == b.next && a.order < b.order
-}
+const none = math.MaxUint32
 
 // NewEngine makes an empty engine with room for size entries.
 func NewEngine(size int) *Engine {
 	return &Engine{
 		entries: make([]entry, 0, size),
 		index:   make(map[string]uint32, size),
-		heap:    make([]node, 0, size),
+		at:      make(map[int64]uint32),
 	}
 }
 
@@ -98,18 +112,10 @@ func NewEngine(size int) *Engine {
 // not touched, and a replaced one keeps its place among those due together.
 func (e *Engine) Set(now time.Time, key string, schedule Schedule, after time.Time) {
 	i, ok := e.index[key]
-	switch {
-	case ok:
-	case len(e.free) > 0:
-		i = e.free[len(e.free)-1]
-		e.free = e.free[:len(e.free)-1]
-	default:
-		i = uint32(len(e.entries))
-		e.entries = append(e.entries, entry{})
-	}
 	if !ok {
+		i = hole(&e.freeEntries, &e.entries)
 		e.index[key] = i
-		e.entries[i] = entry{key: key, order: e.order, at: -1}
+		e.entries[i] = entry{key: key, order: e.order, bucket: none}
 		e.order++
 	}
 	en := &e.entries[i]
@@ -134,8 +140,8 @@ func (e *Engine) Remove(key string) {
 	}
 	e.place(i, never)
 	delete(e.index, key)
-	e.entries[i] = entry{at: -1}
-	e.free = append(e.free, i)
+	e.entries[i] = entry{}
+	e.freeEntries = append(e.freeEntries, i)
 }
 
 // Len is the number of entries.
@@ -144,10 +150,10 @@ func (e *Engine) Len() int { return len(e.index) }
 // Next is the next slot of the entry key in UTC; zero: there is none.
 func (e *Engine) Next(key string) time.Time {
 	i, ok := e.index[key]
-	if !ok || e.entries[i].at < 0 {
+	if !ok || e.entries[i].bucket == none {
 		return time.Time{}
 	}
-	next := e.heap[e.entries[i].at].next
+	next := e.buckets[e.entries[i].bucket].instant
 	if next == unanchored {
 		return time.Time{}
 	}
@@ -171,7 +177,7 @@ func (e *Engine) Wake(now time.Time) time.Duration {
 	if len(e.heap) == 0 || now.Before(Sane) {
 		return MaxWake
 	}
-	next := e.heap[0].next
+	next := e.heap[0].instant
 	if next == unanchored {
 		return 0
 	}
@@ -192,25 +198,27 @@ func (e *Engine) Due(now time.Time, most int) []Due {
 	limit := now.UnixNano()
 	var due []Due
 	budget := countBudget
-	for len(e.heap) > 0 && e.heap[0].next <= limit && len(due) < most && budget > 0 {
+	for len(e.heap) > 0 && e.heap[0].instant <= limit && len(due) < most && budget > 0 {
 		top := e.heap[0]
-		en := &e.entries[top.entry]
-		if top.next == unanchored {
+		e.sort(top.bucket)
+		i := e.buckets[top.bucket].first
+		en := &e.entries[i]
+		if top.instant == unanchored {
 			en.position = limit
-			e.place(top.entry, following(en.schedule, now))
+			e.place(i, following(en.schedule, now))
 			continue
 		}
-		d, next := e.newest(en, top.next, now, &budget)
+		d, next := newest(en, top.instant, now, &budget)
 		en.position = d.At.UnixNano()
 		due = append(due, d)
-		e.place(top.entry, next)
+		e.place(i, next)
 	}
 	return due
 }
 
 // newest finds the newest slot of an entry that is not after now, counts the
 // ones before it, and returns the one after it.
-func (e *Engine) newest(en *entry, first int64, now time.Time, budget *int) (Due, int64) {
+func newest(en *entry, first int64, now time.Time, budget *int) (Due, int64) {
 	limit := now.UnixNano()
 	d := Due{Key: en.key, At: instant(first)}
 	next := following(en.schedule, d.At)
@@ -262,64 +270,122 @@ func following(s Schedule, t time.Time) int64 {
 
 func instant(ns int64) time.Time { return time.Unix(0, ns).UTC() }
 
-// place moves an entry to where its next slot belongs; never: out of the heap.
-func (e *Engine) place(i uint32, next int64) {
-	en := &e.entries[i]
-	at := int(en.at)
-	switch {
-	case next == never && at < 0:
-		return
-	case next == never:
-		end := len(e.heap) - 1
-		moved := e.heap[end]
-		e.heap = e.heap[:end]
-		en.at = -1
-		if at < end {
-			e.settle(at, moved)
-		}
-		return
-	case at < 0:
-		at = len(e.heap)
-		e.heap = append(e.heap, node{})
+// hole is the index of an unused element.
+func hole[T any](free *[]uint32, all *[]T) uint32 {
+	if n := len(*free); n > 0 {
+		i := (*free)[n-1]
+		*free = (*free)[:n-1]
+		return i
 	}
-	e.settle(at, node{next, en.order, i})
+	var zero T
+	*all = append(*all, zero)
+	return uint32(len(*all) - 1)
 }
 
-// arity makes a flat heap: half the levels of a binary one, and the children
-// of a node share a cache line.
-const arity = 4
+// place hangs an entry into the bucket of its next slot; never: into none.
+func (e *Engine) place(i uint32, next int64) {
+	en := &e.entries[i]
+	if en.bucket != none {
+		if e.buckets[en.bucket].instant == next {
+			return
+		}
+		e.unhang(i)
+	}
+	if next == never {
+		return
+	}
+	at, ok := e.at[next]
+	if !ok {
+		at = hole(&e.freeBuckets, &e.buckets)
+		e.at[next] = at
+		e.buckets[at] = bucket{instant: next, first: none, last: none}
+		e.heap = append(e.heap, node{})
+		e.settle(len(e.heap)-1, node{next, at})
+	}
+	b := &e.buckets[at]
+	en.bucket, en.prev, en.next = at, b.last, none
+	if b.last == none {
+		b.first = i
+	} else {
+		last := &e.entries[b.last]
+		last.next = i
+		b.unsorted = b.unsorted || last.order > en.order
+	}
+	b.last = i
+}
+
+// unhang takes an entry out of its bucket, and an empty bucket out of the heap.
+func (e *Engine) unhang(i uint32) {
+	en := &e.entries[i]
+	at := en.bucket
+	b := &e.buckets[at]
+	if en.prev == none {
+		b.first = en.next
+	} else {
+		e.entries[en.prev].next = en.next
+	}
+	if en.next == none {
+		b.last = en.prev
+	} else {
+		e.entries[en.next].prev = en.prev
+	}
+	en.bucket = none
+	if b.first != none {
+		return
+	}
+	delete(e.at, b.instant)
+	e.freeBuckets = append(e.freeBuckets, at)
+	end := len(e.heap) - 1
+	moved := e.heap[end]
+	e.heap = e.heap[:end]
+	if int(b.at) < end {
+		e.settle(int(b.at), moved)
+	}
+}
+
+// sort puts the entries of a bucket in the order of their addition.
+func (e *Engine) sort(at uint32) {
+	b := &e.buckets[at]
+	if !b.unsorted {
+		return
+	}
+	var all []uint32
+	for i := b.first; i != none; i = e.entries[i].next {
+		all = append(all, i)
+	}
+	slices.SortFunc(all, func(x, y uint32) int { return cmp.Compare(e.entries[x].order, e.entries[y].order) })
+	prev := uint32(none)
+	for n, i := range all {
+		e.entries[i].prev, e.entries[i].next = prev, none
+		if n+1 < len(all) {
+			e.entries[i].next = all[n+1]
+		}
+		prev = i
+	}
+	b.first, b.last, b.unsorted = all[0], prev, false
+}
 
 // settle puts n into the hole at and restores the order of the heap around it.
 func (e *Engine) settle(at int, n node) {
-	for at > 0 {
-		parent := (at - 1) / arity
-		if !n.before(e.heap[parent]) {
-			break
-		}
-		e.put(at, e.heap[parent])
-		at = parent
+	for at > 0 && n.instant < e.heap[(at-1)/2].instant {
+		e.put(at, e.heap[(at-1)/2])
+		at = (at - 1) / 2
 	}
 	for {
-		child := at*arity + 1
-		if child >= len(e.heap) {
+		child := 2*at + 1
+		if child+1 < len(e.heap) && e.heap[child+1].instant < e.heap[child].instant {
+			child++
+		}
+		if child >= len(e.heap) || e.heap[child].instant >= n.instant {
 			break
 		}
-		least := child
-		for c := child + 1; c < min(child+arity, len(e.heap)); c++ {
-			if e.heap[c].before(e.heap[least]) {
-				least = c
-			}
-		}
-		if !e.heap[least].before(n) {
-			break
-		}
-		e.put(at, e.heap[least])
-		at = least
+		e.put(at, e.heap[child])
+		at = child
 	}
 	e.put(at, n)
 }
 
 func (e *Engine) put(at int, n node) {
 	e.heap[at] = n
-	e.entries[n.entry].at = int32(at)
+	e.buckets[n.bucket].at = int32(at)
 }

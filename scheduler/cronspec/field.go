@@ -2,6 +2,7 @@ package cronspec
 
 import (
 	"fmt"
+	"math"
 	"math/bits"
 	"slices"
 	"strings"
@@ -172,7 +173,9 @@ func (p *parser) failf(offset int, format string, args ...any) {
 func (p *parser) set(f *field, t token, cal *calendar) (set uint64) {
 	p.field = f
 	at := t.offset
-	for _, term := range strings.Split(t.text, ",") {
+	for rest, more := t.text, true; more; {
+		var term string
+		term, rest, more = strings.Cut(rest, ",")
 		p.text, p.at = term, at
 		if term == "" {
 			p.failf(at, "a value is missing")
@@ -202,7 +205,7 @@ func (p *parser) term(cal *calendar) uint64 {
 	f, start := p.field, p.at
 	switch {
 	case p.take("*"):
-		return span(f.min, f.max, p.step(f.max-f.min+1, fmt.Sprintf("%d", f.min)))
+		return span(f.min, f.max, p.step(f.min, f.max))
 	case strings.HasPrefix(p.text, "H"):
 		p.take("H")
 		return p.hashed()
@@ -263,7 +266,7 @@ func (p *parser) term(cal *calendar) uint64 {
 		p.failf(start, "the range %d-%d is reversed: write two, %d-%d,%d-%d", low, high, low, f.max, f.min, high)
 		return 0
 	}
-	return span(low, high, p.step(high-low+1, fmt.Sprintf("%d", low)))
+	return span(low, high, p.step(low, high))
 }
 
 // hashed is what follows an H: a value, or every n-th one from a value, picked
@@ -295,7 +298,7 @@ func (p *parser) hashed() uint64 {
 	if !strings.HasPrefix(p.text, "/") {
 		return 1 << (low + int(draw%uint64(width)))
 	}
-	n := p.step(width, "")
+	n := p.step(low, math.MaxInt)
 	if n > width {
 		p.failf(at, "the step %d is larger than the %d values from %d to %d", n, width, low, high)
 	}
@@ -305,9 +308,9 @@ func (p *parser) hashed() uint64 {
 	return span(low+int(draw%uint64(n)), high, n)
 }
 
-// step reads "/n", or is 1. A step over the width leaves only first, which is
-// what crontab(5) does and nobody means.
-func (p *parser) step(width int, first string) int {
+// step reads "/n", or is 1. A step beyond the range leaves only its first value,
+// which is what crontab(5) does and nobody means.
+func (p *parser) step(low, high int) int {
 	if !p.take("/") {
 		return 1
 	}
@@ -317,8 +320,8 @@ func (p *parser) step(width int, first string) int {
 		p.failf(at, "the step is 0")
 		return 1
 	}
-	if n > width && first != "" && p.fault == nil {
-		p.warnings = append(p.warnings, fmt.Sprintf("%s: the step %d is larger than the range, so only %s matches", p.field.name, n, first))
+	if n > high-low && n > 1 && p.fault == nil {
+		p.warnings = append(p.warnings, fmt.Sprintf("%s: the step %d is larger than the range, so only %d matches", p.field.name, n, low))
 	}
 	return max(n, 1)
 }

@@ -96,7 +96,8 @@ type token struct {
 }
 
 // split cuts at blanks and tabs.
-func split(spec string) (tokens []token) {
+func split(spec string) []token {
+	tokens := make([]token, 0, 8)
 	for i := 0; i < len(spec); {
 		if spec[i] == ' ' || spec[i] == '\t' {
 			i++
