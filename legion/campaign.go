@@ -370,12 +370,6 @@ func (c *Core) fail(k *campaign, why string) {
 	c.look = true
 }
 
-// fellVacant notes that a throne was given back.
-func (c *Core) fellVacant(t *throne) {
-	t.vacant = c.now.Stamp()
-	c.wakeUp(t.Legion)
-}
-
 // wakeUp lets this node stand for a legion at once if it rested only because
 // others held the throne occupied.
 func (c *Core) wakeUp(legion string) {

@@ -97,7 +97,8 @@ func (c *Core) extend(t *throne, seq uint64) {
 func (c *Core) vacate(t *throne) {
 	t.live, t.fresh, t.lapsed = false, false, true
 	c.changed = true
-	c.fellVacant(t)
+	t.vacant = c.now.Stamp()
+	c.wakeUp(t.Legion)
 	if c.voter() {
 		c.tellVacant(t)
 	}
@@ -356,11 +357,12 @@ func (c *Core) onRelease(h Header, b Release) {
 			if t == nil || t.Term != r.Term || t.Incarnation != h.Incarnation || h.Seq <= t.seq {
 				continue
 			}
+			again := t.release > 0
 			t.release = h.Seq
 			if t.live {
 				c.vacate(t)
-			} else {
-				c.fellVacant(t)
+			} else if !again { // it had run out here, but maybe not elsewhere
+				c.wakeUp(t.Legion)
 			}
 		}
 	}

@@ -43,19 +43,29 @@ var faults = []fault{
 		return func() { w.net.cut[a.index][b.index] = false }, w.between(100*time.Millisecond, 6*w.Lease)
 	}},
 	{3, func(w *World) (func(), time.Duration) { // all of one direction of one node
-		a, deaf := w.anyNode(), w.maybe(0.5)
+		deaf := w.maybe(0.5)
+		w.isolate(w.anyNode(), deaf, !deaf)
+		return w.net.heal, w.between(100*time.Millisecond, 4*w.Lease)
+	}},
+	{3, func(w *World) (func(), time.Duration) { // a congested host
+		a, d := w.anyNode(), w.between(w.Beat/4, w.Lease)
+		out := w.maybe(0.5)
 		for i := range w.nodes {
 			if i == a.index {
 				continue
 			}
-			if deaf {
-				w.net.cut[i][a.index] = true
+			if out {
+				w.net.lag[a.index][i] = d
 			} else {
-				w.net.cut[a.index][i] = true
+				w.net.lag[i][a.index] = d
 			}
 		}
-		w.line("%s is deaf: %v, else mute", a.conf.Name, deaf)
-		return w.net.heal, w.between(100*time.Millisecond, 4*w.Lease)
+		w.line("%s lags by %v, outwards: %v", a.conf.Name, d, out)
+		return func() {
+			for i := range w.nodes {
+				w.net.lag[a.index][i], w.net.lag[i][a.index] = 0, 0
+			}
+		}, w.between(w.Lease/2, 4*w.Lease)
 	}},
 	{1, func(w *World) (func(), time.Duration) {
 		n := w.anyNode()

@@ -16,13 +16,14 @@ type NetConf struct {
 
 // network is who can send to whom.
 type network struct {
-	cut [][]bool // [from][to]
+	cut [][]bool          // [from][to]
+	lag [][]time.Duration // [from][to], on top of all other delays
 }
 
 func (n *network) init(size int) {
-	n.cut = make([][]bool, size)
+	n.cut, n.lag = make([][]bool, size), make([][]time.Duration, size)
 	for i := range n.cut {
-		n.cut[i] = make([]bool, size)
+		n.cut[i], n.lag[i] = make([]bool, size), make([]time.Duration, size)
 	}
 }
 
@@ -33,6 +34,18 @@ func (n *network) split(side func(i int) int) {
 	for i := range n.cut {
 		for j := range n.cut {
 			n.cut[i][j] = n.cut[i][j] || side(i) != side(j)
+		}
+	}
+}
+
+// isolate cuts what a node sends, or hears, or both.
+func (w *World) isolate(n *node, deaf, mute bool) {
+	deaf = deaf || !mute
+	w.line("%s is cut off: deaf %v, mute %v", n.conf.Name, deaf, mute)
+	for i := range w.nodes {
+		if i != n.index {
+			w.net.cut[i][n.index] = w.net.cut[i][n.index] || deaf
+			w.net.cut[n.index][i] = w.net.cut[n.index][i] || mute
 		}
 	}
 }
@@ -74,7 +87,7 @@ func (w *World) packet(from, to *node, m legion.Message) {
 		copies = 2
 	}
 	for range copies {
-		d := w.Net.Delay + w.between(0, w.Net.Jitter)
+		d := w.Net.Delay + w.between(0, w.Net.Jitter) + w.net.lag[from.index][to.index]
 		if w.maybe(w.Net.Late) {
 			d += w.between(0, w.Net.LateBy)
 		}

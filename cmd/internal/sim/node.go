@@ -334,8 +334,16 @@ func (n *node) synced(seq uint64) {
 	n.step(legion.Durable{Seq: seq})
 }
 
-// send fills in what is the shell's part, and sends.
+// send fills in what is the shell's part, now that what the message depends on
+// is durable, and sends it.
 func (n *node) send(s legion.Send) {
+	s = n.fill(s)
+	if to := n.w.named[s.To]; to != nil {
+		n.w.packet(n, to, s.Message)
+	}
+}
+
+func (n *node) fill(s legion.Send) legion.Send {
 	switch b := s.Message.Body.(type) {
 	case legion.Ask:
 		_, b.Hash = n.disk.state(b.Legion)
@@ -349,9 +357,7 @@ func (n *node) send(s legion.Send) {
 			s.Message.Body = b
 		}
 	}
-	if to := n.w.named[s.To]; to != nil {
-		n.w.packet(n, to, s.Message)
-	}
+	return s
 }
 
 // trusted reports whether the node is lord by its own clocks, now.

@@ -25,7 +25,7 @@ func random(w *World) Conf {
 			Late: []float64{0, 0.02, 0.1}[r.IntN(3)], LateBy: pick(100*time.Millisecond, time.Second, 3*time.Second),
 		},
 	}
-	if r.IntN(4) == 0 {
+	if r.IntN(3) == 0 {
 		c.Beat, c.Lease = 100*time.Millisecond, 600*time.Millisecond
 	}
 	nodes := c.Size + r.IntN(3)
@@ -76,8 +76,7 @@ func Random(seed uint64) *World {
 // The parts of a run.
 const (
 	faultsFor   = 45 * time.Second
-	faultsEvery = 1200 * time.Millisecond
-	successions = 3
+	successions = 2
 )
 
 // Check runs a world through faults, healing and successions.
@@ -85,10 +84,11 @@ func (w *World) Check() error {
 	for _, n := range w.nodes {
 		w.in(w.between(0, 5*time.Second), n.start)
 	}
+	every := []time.Duration{400 * time.Millisecond, 800 * time.Millisecond, 1500 * time.Millisecond}[w.rng.IntN(3)]
 	if w.maybe(0.7) { // else the founding is disturbed as well
-		w.in(12*time.Second, func() { w.misbehave(faultsEvery) })
+		w.in(8*time.Second, func() { w.misbehave(every) })
 	} else {
-		w.misbehave(faultsEvery)
+		w.misbehave(every)
 	}
 	if err := w.Run(faultsFor); err != nil {
 		return err

@@ -45,11 +45,14 @@ func (w *World) succession() error {
 		}
 	}
 	limit := w.crashed()
-	if w.maybe(0.5) {
+	switch w.rng.IntN(5) {
+	case 0:
 		n.crash("crashes")
-	} else {
+	case 1, 2:
 		limit = stopped
 		n.stop()
+	default:
+		w.isolate(n, w.maybe(0.7), w.maybe(0.7))
 	}
 	began := w.now
 	// Orphans are fought for one by one, and a win may change who is best for
@@ -72,6 +75,7 @@ func (w *World) succession() error {
 	if err := w.Run(max(w.now, began+time.Second)); err != nil {
 		return err
 	}
+	w.net.heal()
 	n.start()
 	return w.settle()
 }

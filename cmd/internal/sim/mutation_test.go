@@ -1,0 +1,198 @@
+package sim
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+var (
+	allMutations = flag.Bool("mutations", false, "try every mutation, not only the quick ones")
+	rewrite      = flag.Bool("rewrite", false, "write the transcripts, or with -mutations the table in docs/simulator.md, anew")
+)
+
+// patience is within how many seeds a mutation must be caught.
+const patience = 1000
+
+// A mutation breaks one rule of the protocol, in a copy of its source.
+type mutation struct {
+	rule  string
+	quick bool // caught within a few seeds, so tried in every test run
+	edits []edit
+}
+
+type edit struct{ file, old, new string }
+
+const (
+	core     = "legion/core.go"
+	voters   = "legion/voter.go"
+	campaign = "legion/campaign.go"
+	lord     = "legion/lord.go"
+	times    = "legion/time.go"
+	founding = "legion/founding.go"
+	shell    = "cmd/internal/sim/node.go"
+)
+
+var mutations = []mutation{
+	{"trust is counted from the answer, not from the request", false, []edit{
+		{campaign, "k.grants[h.From] = s.at", "k.grants[h.From] = c.now.Stamp()"},
+		{lord, "l.credit(h.From, s.at)", "l.credit(h.From, c.now.Stamp())"}}},
+	{"an answer is credited to the latest beat, not to the one it answers", false, []edit{
+		{lord, "l.credit(h.From, s.at)", "l.credit(h.From, c.nextBeat.add(-c.beatEvery()))"}}},
+	{"no margin for clocks: the holder uses the whole lease", true, []edit{
+		{times, "holderShare = 0.8", "holderShare = 1.0"}}},
+	{"the holder's time stands still while it is suspended", false, []edit{
+		{times, "return max(n.Boot-s.Boot, n.Raw-s.Raw)", "return min(n.Boot-s.Boot, n.Raw-s.Raw)"}}},
+	{"a lord whose trust has run out is not demoted", true, []edit{
+		{lord, "ok && now.held(s) < hold", "ok"}}},
+	{"a lord whose trust has run out is demoted a second late", false, []edit{
+		{lord, "ok && now.held(s) < hold", "ok && now.held(s) < hold+time.Second"}}},
+	{"a vote breaks a living lease", true, []edit{
+		{voters, "case c.occupied(t) && t.Incarnation != h.Incarnation:", "case false:"}}},
+	{"one vote less than a quorum is enough", false, []edit{
+		{core, "return min(max(c.electorate.Quorum, c.cfg.Legions[legion].Quorum), len(c.electorate.Voters))", "return max(1, c.electorate.Quorum-1)"}}},
+	{"the answer to a vote leaves before the grant is on disk", false, []edit{
+		{voters, "sendOpts{after: t.written, attach: true, hash: b.Hash}", "sendOpts{attach: true, hash: b.Hash}"}}},
+	{"a restarted voter does not abstain", false, []edit{
+		{voters, "live: g.Instance != c.cfg.Instance, fresh: true", "live: false, fresh: true"}}},
+	{"a grant that is not on disk yet is renewed", false, []edit{
+		{voters, "return t.written <= c.durable", "return true"}}},
+	{"a release frees whatever its sender holds", false, []edit{
+		{voters, "t == nil || t.Term != r.Term || t.Incarnation != h.Incarnation || h.Seq <= t.seq", "t == nil || t.Incarnation != h.Incarnation"}}},
+	{"answers are counted after the release", false, []edit{
+		{campaign, "	c.withdraw(k)\n	rest, waits", "	if k.phase == asking {\n		c.release(k.legion, k.term)\n		k.until = c.in(2 * c.lease())\n		return\n	}\n	rest, waits"}}},
+	{"a certificate frees the thrones of the node's next incarnation as well", false, []edit{
+		{voters, "t.live && t.Incarnation == h.Incarnation {", "t.live && t.Holder == h.From {"}}},
+	{"beats that were overtaken by a release are heard", false, []edit{
+		{voters, "	if h.Seq <= o.beat {\n		return", "	if false {\n		return"},
+		{voters, "case same && h.Seq <= t.release:", "case false:"}}},
+	{"no echo: a lord that hears nobody is renewed, and does not fall by itself", false, []edit{
+		{voters, "o.version == b.Version && h.To == c.cfg.Incarnation && c.hears(o, b.Heard)", "o.version == b.Version"},
+		{lord, "		l.lost = true\n		c.setVersion++", ""}}},
+	{"a beat for an earlier incarnation of a voter is not answered", false, []edit{
+		{core, "if _, ok := m.Body.(Beat); !ok && m.To", "if m.To"}}},
+	{"a term is promised twice", false, []edit{
+		{voters, "case !same && b.Term <= t.Term:", "case !same && b.Term < t.Term:"}}},
+	{"a candidate does not raise the term", false, []edit{
+		{campaign, "t.asked, c.electorate.Base) + 1", "c.electorate.Base + 1)"}}},
+	{"a write of an older term is accepted", false, []edit{
+		{voters, "if t.Term != b.Term || t.Incarnation != h.Incarnation {", "if t.Term < b.Term {"}}},
+	{"a write is acknowledged before it is on disk", false, []edit{
+		{voters, "sendOpts{after: max(o.writes[i].written, promise)}", "sendOpts{}"}}},
+	{"a write is committed with one voter less than a quorum", true, []edit{
+		{lord, "need = c.quorum(p.Legion)", "need = max(1, c.quorum(p.Legion)-1)"}}},
+	{"the state is read when the vote is asked for, not after the promise is on disk", false, []edit{
+		{shell, "n.waiting = append(n.waiting, a)", "n.waiting = append(n.waiting, n.fill(a))"},
+		{shell, "	s = n.fill(s)\n	if to", "	if s.After == 0 || s.Message.Body != nil && !s.Attach {\n		s = n.fill(s)\n	}\n	if to"}}},
+	{"an accepted founding is dropped for any that is newer", false, []edit{
+		{founding, "case p.N > a.N && slices.Contains(b.Dead, a.Electorate.Cluster):", "case p.N > a.N:"}}},
+}
+
+var caughtAt = regexp.MustCompile(`seed (\d+): at [^:]*: (.*)`)
+
+// TestMutations shows that the simulator notices what the rules are there for.
+func TestMutations(t *testing.T) {
+	t.Parallel()
+	root, err := filepath.Abs("../../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table strings.Builder
+	for i, m := range mutations {
+		if !m.quick && !*allMutations {
+			continue
+		}
+		seed, how := m.try(t, root, strconv.Itoa(i))
+		if seed == 0 {
+			t.Errorf("not caught in %d seeds: %s", patience, m.rule)
+			how = "**not caught**"
+		}
+		t.Logf("seed %4d: %s: %s", seed, m.rule, how)
+		fmt.Fprintf(&table, "| %s | %d | %s |\n", m.rule, seed, how)
+	}
+	if *rewrite && *allMutations {
+		writeTable(t, filepath.Join(root, "docs/simulator.md"), table.String())
+	}
+}
+
+// try builds the simulator with the mutation and returns the first seed that
+// fails, 0 if none does, and how.
+func (m mutation) try(t *testing.T, root, name string) (seed int, how string) {
+	t.Helper()
+	dir := t.TempDir()
+	texts := map[string]string{}
+	for _, e := range m.edits {
+		text, ok := texts[e.file]
+		if !ok {
+			b, err := os.ReadFile(filepath.Join(root, e.file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = string(b)
+		}
+		if strings.Count(text, e.old) != 1 {
+			t.Fatalf("%s: %q is not there exactly once in %s", m.rule, e.old, e.file)
+		}
+		texts[e.file] = strings.Replace(text, e.old, e.new, 1)
+	}
+	replace := map[string]string{}
+	for file, text := range texts {
+		copied := filepath.Join(dir, filepath.Base(file))
+		if err := os.WriteFile(copied, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		replace[filepath.Join(root, file)] = copied
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(list, overlay, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bin := filepath.Join(dir, "sim"+name+".test")
+	build := exec.Command("go", "test", "-c", "-vet=off", "-overlay", list, "-o", bin, ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build with %q: %v\n%s", m.rule, err, out)
+	}
+	out, err := exec.Command(bin, "-test.run", "^TestSeeds$", "-seeds", strconv.Itoa(patience), "-lines", "0").CombinedOutput()
+	if err == nil {
+		return 0, ""
+	}
+	hit := caughtAt.FindStringSubmatch(string(out))
+	if hit == nil {
+		t.Fatalf("%s: the simulator did not say what it found: %v\n%s", m.rule, err, out)
+	}
+	seed, err = strconv.Atoi(hit[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return seed, hit[2]
+}
+
+// writeTable puts the table between its two marks in a document.
+func writeTable(t *testing.T, file, table string) {
+	t.Helper()
+	const begin, end = "<!-- mutations -->\n", "<!-- end -->\n"
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(b), begin)
+	_, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatalf("%s: no place for the table", file)
+	}
+	text := before + begin + "| Broken rule | Caught by seed | How |\n| --- | --- | --- |\n" + table + end + after
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
