@@ -93,7 +93,7 @@ func (s *Store) Lookup(keys ...jobs.Key) ([]jobs.Record, error) {
 // Limits of one call of Retain.
 const (
 	retainChunk  = 500    // rows of one transaction: what a claim may have to wait for
-	retainAtMost = 20_000 // rows looked at in one call
+	retainAtMost = 10_000 // rows looked at in one call
 )
 
 // A cursor is how far Retain has looked: up to this time and, at it, this row.

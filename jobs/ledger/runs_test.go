@@ -154,11 +154,7 @@ func TestRetainGoesOn(t *testing.T) {
 	s, err := Open(Config{Dir: t.TempDir(), Keep: time.Hour, KeepRuns: 1}, start)
 	must(t, err)
 	defer s.Close()
-	records := make([]jobs.Record, retainAtMost+2)
-	for i := range records {
-		records[i] = record("a", i, jobs.Succeeded)
-	}
-	mustWrite(t, s, Writes{Records: records})
+	addRuns(t, s.cfg.Dir, retainAtMost+2, 1)
 	now := start.AddDate(1, 0, 0)
 	for _, want := range []int{2, 1} {
 		must(t, s.Retain(now))
@@ -213,18 +209,24 @@ var manyRuns = flag.Int("ledger.runs", 100_000, "size of the ledger in Benchmark
 func largeLedger(b *testing.B) string {
 	dir := b.TempDir()
 	must(b, mustOpen(b, dir).Close())
+	addRuns(b, dir, *manyRuns, 1000)
+	return dir
+}
+
+// addRuns fills the ledger behind its back with n old runs, a slot a minute of each job.
+func addRuns(t testing.TB, dir string, n, jobs int) {
+	t.Helper()
 	db, err := sql.Open("sqlite", dsn(filepath.Join(dir, fileName), "synchronous(OFF)"))
-	must(b, err)
+	must(t, err)
 	defer db.Close()
-	_, err = db.Exec(`WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ? - 1)
+	_, err = db.Exec(`WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ?1 - 1)
 		INSERT INTO runs (slot, legion, attempt, run, job, at, state, rank, term, node, incarnation, definition, reason,
 			scheduled, started, ended, exit_code, signal, manual, until, count)
-		SELECT printf('db/job-%03d@%s', i % 1000, strftime('%Y-%m-%dT%H:%M:%SZ', 1700000000 + i / 1000 * 60, 'unixepoch')),
-			'db', 1, printf('0195a2d4-2b1c-7a9e-8f00-%012x', i), printf('job-%03d', i % 1000), (1700000000 + i / 1000 * 60) * 1000,
+		SELECT printf('db/job-%03d@%s', i % ?2, strftime('%Y-%m-%dT%H:%M:%SZ', 1700000000 + i / ?2 * 60, 'unixepoch')),
+			'db', 1, printf('0195a2d4-2b1c-7a9e-8f00-%012x', i), printf('job-%03d', i % ?2), (1700000000 + i / ?2 * 60) * 1000,
 			'succeeded', 6, 7, 'node-1', 'incarnation', '0123456789abcdef', '', NULL, NULL, NULL, 0, '', 0, NULL, 0
-		FROM n`, *manyRuns)
-	must(b, err)
-	return dir
+		FROM n`, n, jobs)
+	must(t, err)
 }
 
 func BenchmarkRuns(b *testing.B) {
