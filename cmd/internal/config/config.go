@@ -1,6 +1,7 @@
 package config
 
 import (
+	"strings"
 	"time"
 
 	"github.com/legion-cron/legion-cron/jobs"
@@ -23,6 +24,24 @@ type Config struct {
 	Log     Log
 
 	Warnings Problems // what is accepted but does not do (yet) what one may expect
+
+	root *item // where everything stands; nil: not read from files
+}
+
+// Place is where a key such as node.state_dir stands, as file:line: for errors
+// that show only once the node runs. A key that is not written down is placed
+// where its section is, or where the file is.
+func (c *Config) Place(key string) string {
+	place, it := c.Path, c.root
+	for _, part := range strings.Split(key, ".") {
+		if it == nil || it.table[part] == nil {
+			break
+		}
+		if it = it.table[part]; it.line > 0 {
+			place = it.place()
+		}
+	}
+	return place
 }
 
 // Node is the [node] section: this process and its host.
@@ -43,7 +62,7 @@ func (n Node) Location() *time.Location { return location(n.Timezone) }
 type Cluster struct {
 	Bind      string   // address to listen on, host:port; default 0.0.0.0:4242
 	Advertise string   // address that others use to reach this node; empty: found from Bind
-	Join      []string // host:port each, or "mdns"
+	Join      []string // host or host:port each; without a port it is that of Bind
 	Keys      [][]byte // 16, 24 or 32 bytes each; the first one encrypts; from keys_file
 	KeysFile  string   // where Keys were read; empty: none
 	Insecure  bool     // no keys although the network is not this host's own

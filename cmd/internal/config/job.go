@@ -35,7 +35,9 @@ func (l *loader) job(t *table) {
 	j := defaultJob()
 	j.Source = t.at.place()
 	l.need(t, "name", read(t, "name", &j.Name, text(name)))
-	read(t, "legion", &j.Legion, optional(l.legionIn()))
+	if read(t, "legion", &j.Legion, text()) && j.Legion != "" {
+		l.knownLegion(t.where("legion"), j.Legion)
+	}
 
 	// when
 	var specs []*item
@@ -112,9 +114,7 @@ func (l *loader) need(t *table, key string, given bool) {
 func (l *loader) exclusive(t *table, j *jobs.Job, overlap, unlord bool) {
 	at := t.where("exclusive")
 	if j.Legion == "" {
-		if t.at.table["legion"] == nil {
-			t.fail(at, "add legion = ...", "a job that every node runs cannot be exclusive")
-		}
+		t.fail(at, "add legion = ...", "a job that every node runs cannot be exclusive")
 	} else if g := l.config.Legions[j.Legion]; g.Unsafe(l.voters()) {
 		t.fail(at, "", "not possible in legion %q: its quorum is unsafe", j.Legion)
 	}

@@ -83,7 +83,7 @@ func (l *loader) finish() (*Config, Problems) {
 	l.sections()
 	order := func(a, b Problem) int {
 		return cmp.Or(
-			cmp.Compare(slices.Index(l.config.Files, a.File), slices.Index(l.config.Files, b.File)),
+			cmp.Compare(l.order(a.File), l.order(b.File)),
 			cmp.Compare(a.File, b.File),
 			cmp.Compare(a.Line, b.Line),
 		)
@@ -94,7 +94,16 @@ func (l *loader) finish() (*Config, Problems) {
 	}
 	slices.SortStableFunc(l.warnings, order)
 	l.config.Warnings = l.warnings
+	l.config.root = l.root
 	return l.config, nil
+}
+
+// order puts files as they were read, and those of secrets after them.
+func (l *loader) order(file string) int {
+	if i := slices.Index(l.config.Files, file); i >= 0 {
+		return i
+	}
+	return len(l.config.Files)
 }
 
 // file reads one file; from is the element of include that asked for it, nil for the first.
