@@ -33,6 +33,8 @@
 //     one of the same incarnation.
 //   - Call: a question and its answer. The callee hands out a ticket for each
 //     question, so a recorded question cannot be asked a second time.
+//   - Notice: a sealed datagram that somebody else sends for this node when it
+//     no longer can. It is answered to where it came from.
 //
 // # Failures
 //

@@ -60,6 +60,9 @@ type Config struct {
 
 	// Deliver takes a message sent to this node; it owns msg.
 	Deliver func(msg []byte)
+	// Notice takes a message sent for another node (see Notice), which it owns.
+	// It calls receipt, now or later, when there is no need to send it again.
+	Notice func(msg []byte, receipt func())
 	// State says what this node announces, MaxState bytes at most.
 	State func() []byte
 	// Merge takes another node's newest announcement; it owns state.

@@ -162,8 +162,9 @@ func newNode(cfg Config) (*Node, error) {
 	n.rumours.NumNodes = n.table.size
 	n.rumours.RetransmitMult = memberlist.DefaultLANConfig().RetransmitMult
 	n.ctx, n.cancel = context.WithCancel(context.Background())
-	n.transport.start(advertise)
 	n.gate.shut = true // until n.list is set, nobody may call back
+	n.transport.notice = n.heardNotice
+	n.transport.start(advertise)
 	list, err := memberlist.Create(n.memberlistConfig())
 	if err != nil {
 		n.transport.Shutdown()

@@ -37,6 +37,8 @@ type transport struct {
 	v6        bool            // udp is an IPv6 socket
 	advertise netip.AddrPort
 	dialing   time.Duration // longest wait for a connection
+	// notice takes the packets that are not memberlist's, without their mark.
+	notice func(sealed []byte, from netip.AddrPort)
 
 	packets chan *memberlist.Packet
 	streams chan net.Conn
@@ -295,6 +297,10 @@ func (t *transport) readPackets() {
 		}
 		t.packetsIn.Add(1)
 		t.bytesIn.Add(uint64(n))
+		if buf[0] == noticeMark {
+			t.notice(buf[1:n], from)
+			continue
+		}
 		p := &memberlist.Packet{
 			Buf:       append([]byte(nil), buf[:n]...),
 			From:      net.UDPAddrFromAddrPort(from),
