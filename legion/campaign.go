@@ -80,13 +80,13 @@ func (c *Core) vacancy(t *throne) bool {
 	return true
 }
 
-// gathered reports whether a first election may be held: all voters are here,
-// or one lease has passed since a quorum of them was. It keeps the first node
-// to start from winning everything.
+// gathered reports whether a first election may be held: all voters are here
+// and have the electorate, or one lease has passed since a quorum of them had.
+// It keeps the first node to start from winning everything.
 func (c *Core) gathered() bool {
 	here := 0
 	for _, v := range c.electorate.Voters {
-		if p := c.peers[v.Name]; v.Name == c.cfg.Name || p != nil && c.living(p) {
+		if p := c.peers[v.Name]; v.Name == c.cfg.Name || p != nil && c.living(p) && p.state.Electorate != nil {
 			here++
 		}
 	}
@@ -110,6 +110,7 @@ func (c *Core) stand() {
 		return
 	}
 	c.look = false
+	gathering := false // there is a first election to come
 	var next *campaign // the one whose turn came first
 	for _, legion := range c.hashOrder() {
 		k := c.campaigns[legion]
@@ -128,6 +129,10 @@ func (c *Core) stand() {
 				}
 				continue
 			}
+			if t.Term == 0 && !c.gathered() {
+				gathering, t.vacant = true, c.now.Stamp()
+				continue
+			}
 			if k == nil {
 				k = &campaign{legion: legion, wake: c.turn(t)}
 				c.campaigns[legion] = k
@@ -138,9 +143,7 @@ func (c *Core) stand() {
 		}
 		switch k.phase {
 		case waiting:
-			if t.Term == 0 && !c.gathered() {
-				k.wake = c.in(c.beatEvery() / 4)
-			} else if next == nil || c.now.held(k.wake) > c.now.held(next.wake) {
+			if next == nil || c.now.held(k.wake) > c.now.held(next.wake) {
 				next = k
 			}
 		case probing:
@@ -161,6 +164,9 @@ func (c *Core) stand() {
 		c.probe(next)
 	}
 	c.nextStand = c.in(c.lease())
+	if gathering {
+		c.nextStand = c.in(c.beatEvery() / 4)
+	}
 	for _, k := range c.campaigns {
 		w := k.wake
 		if c.due(w) { // waiting for another campaign to end

@@ -227,6 +227,9 @@ func (n *node) step(ev legion.Event) {
 	}
 	stopped := false
 	for _, a := range actions {
+		if w.trace.watch != nil {
+			w.trace.watch(n, a)
+		}
 		if w.trace.lines != nil {
 			w.line("%s   > %s", n.conf.Name, describe(a))
 		}

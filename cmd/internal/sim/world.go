@@ -133,6 +133,7 @@ type trace struct {
 	hash  uint64
 	steps int
 	lines func(at time.Duration, line string)
+	watch func(n *node, a legion.Action) // every action of every core
 }
 
 // mark adds to the hash.
