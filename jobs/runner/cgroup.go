@@ -22,8 +22,6 @@ const (
 	cgroupDir = "legion-cron"
 	// releasedDir is where processes go that outlived their run in peace.
 	releasedDir = "released"
-	// releaseRounds bounds how often survivors are moved that fork meanwhile.
-	releaseRounds = 16
 )
 
 // A cgroupRoot is a directory of the cgroup v2 tree in which we may make cgroups.
@@ -215,22 +213,21 @@ func (c *cgroup) remove() bool {
 	return err == nil
 }
 
-// release moves what is left to where nobody looks for runs.
-func (c *cgroup) release() {
+// release takes the cgroup away, after what is left in it was moved to where
+// nobody looks for runs.
+func (c *cgroup) release() bool {
 	c.leader = 0
-	procs := filepath.Join(c.released, "cgroup.procs")
-	for range releaseRounds {
-		if c.remove() {
-			return
-		}
-		for _, pid := range c.procs() {
-			// The pid may be another's by now only if its process died in the
-			// last microseconds; the worst is a stranger in a cgroup without limits.
-			if c.holds(pid) {
-				_ = writeFile(procs, strconv.Itoa(pid))
-			}
+	if c.remove() {
+		return true
+	}
+	for _, pid := range c.procs() {
+		// The pid may be another's by now only if its process died in the last
+		// microseconds; the worst is a stranger in a cgroup without limits.
+		if c.holds(pid) {
+			_ = writeFile(filepath.Join(c.released, "cgroup.procs"), strconv.Itoa(pid))
 		}
 	}
+	return c.remove()
 }
 
 // notForCgroups reports whether a fork may have failed for the cgroup's sake.

@@ -57,6 +57,9 @@
 // cgroup and by environment; the caller knows from its ledger which runs were
 // never finished and says which are to die.
 //
+// An agent that is PID 1 of a container inherits the orphans of its runs;
+// [Host.ReapOrphans] buries them and leaves alone what others wait for.
+//
 // # Failures
 //
 // [Host.Start] either starts the command or returns an error that says in one

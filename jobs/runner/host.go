@@ -26,7 +26,8 @@ type Config struct {
 type Host struct {
 	incarnation string
 	cgroups     atomic.Pointer[cgroupRoot] // nil: none, or they turned out not to work
-	runs        sync.WaitGroup             // one for each run whose processes are not reaped
+	runs        sync.WaitGroup             // one for each run whose direct child is not reaped
+	children    sync.Map                   // the pids of these
 }
 
 // New looks whether cgroups can be made here; that they cannot is no error.
@@ -120,6 +121,7 @@ func (h *Host) start(s Spec, sink Sink) (*Process, error) {
 	}
 	p := newProcess(h, &s, launch.stop, child, group, sink)
 	h.runs.Add(1)
+	h.children.Store(p.PID(), nil)
 	go p.supervise()
 	return p, nil
 }

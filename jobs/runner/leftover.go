@@ -154,6 +154,6 @@ func (s stray) signal(sig unix.Signal) {
 	}
 }
 
-func (s stray) kill()       { s.signal(unix.SIGKILL) }
-func (s stray) empty() bool { return len(s) == 0 }
-func (s stray) release()    {}
+func (s stray) kill()         { s.signal(unix.SIGKILL) }
+func (s stray) empty() bool   { return len(s) == 0 }
+func (s stray) release() bool { return true }

@@ -60,10 +60,9 @@ func init() { // not in the declaration: the parts start each other
 			return ready()
 		},
 		// a child in a session of its own, whose parent is gone
-		"escape":   func(string) int { return parent(true, "orphan sleep") },
-		"orphan":   func(arg string) int { spawn(true, arg); return 0 },
-		"bequeath": func(arg string) int { spawn(true, arg); awaitLine(); return 0 },
-		"deafs":    func(string) int { signal.Ignore(unix.SIGTERM); return parent(true, "deaf") },
+		"escape": func(string) int { return parent(true, "orphan sleep") },
+		"orphan": func(arg string) int { spawn(true, arg); return 0 },
+		"deafs":  func(string) int { signal.Ignore(unix.SIGTERM); return parent(true, "deaf") },
 		// the top is gone at once, and the child needs its time
 		"hasty": func(string) int {
 			c := spawn(false, "tidy")
@@ -130,6 +129,19 @@ func init() { // not in the declaration: the parts start each other
 		},
 		"settings": settingsPart,
 		"agent":    agentPart,
+		"init":     initPart,
+		// an orphan, which dies after its parent
+		"widow": func(string) int {
+			spawn(false, "late "+strconv.Itoa(os.Getpid()))
+			fmt.Println()
+			return 3
+		},
+		"late": func(arg string) int {
+			for strconv.Itoa(os.Getppid()) == arg {
+				runtime.Gosched()
+			}
+			return 0
+		},
 	}
 }
 
@@ -139,9 +151,6 @@ func ready() int {
 	time.Sleep(forever)
 	return 0
 }
-
-// awaitLine waits for one byte of standard input, or its end.
-func awaitLine() { _, _ = os.Stdin.Read(make([]byte, 1)) }
 
 func parentIs(part string) bool {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", os.Getppid()))

@@ -22,6 +22,10 @@ const (
 	// one file of a cgroup, or a scan of /proc.
 	pollTree = 10 * time.Millisecond
 	pollScan = 50 * time.Millisecond
+	// A tree that cannot be released at once, for something in it is just
+	// being forked or dying, is tried again so many times.
+	releaseRounds = 50
+	releaseDelay  = 2 * time.Millisecond
 	// shellOffset is what shells add to a signal to make an exit code of it.
 	shellOffset = 128
 )
@@ -230,10 +234,13 @@ func (p *Process) killTree() {
 // stuck stays where it is, to be found again.
 func (p *Process) letGo(stuck bool) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.gone = true
-	if !stuck {
-		p.tree.release()
+	p.gone = true // from here on the tree is ours alone
+	p.mu.Unlock()
+	for range releaseRounds {
+		if stuck || p.tree.release() {
+			return
+		}
+		time.Sleep(releaseDelay)
 	}
 }
 
@@ -253,6 +260,7 @@ func (p *Process) watch() {
 
 // reap takes the exit status, after which the pid is free.
 func (p *Process) reap(r *Result) {
+	p.host.children.Delete(p.PID()) // before the pid is free
 	state, err := p.child.process.Wait()
 	if err != nil {
 		r.ExitCode = -1 // somebody else has reaped it

@@ -17,8 +17,9 @@ type tree interface {
 	signal(unix.Signal)
 	kill()
 	empty() bool
-	// release lets go of what is left, after which it is nobody's.
-	release()
+	// release lets go of what is left, after which it is nobody's. False: not
+	// yet, for something is just being forked or dying.
+	release() bool
 }
 
 // signalIf sends a signal to a process that still fits once a pidfd holds it:
@@ -77,7 +78,10 @@ func (s *session) kill() { s.signal(unix.SIGKILL) }
 func (s *session) empty() bool { return len(s.members()) == 0 }
 
 // release forgets the id as well: it is about to be free for others.
-func (s *session) release() { s.leader = 0 }
+func (s *session) release() bool {
+	s.leader = 0
+	return true
+}
 
 // members are the living processes of the session: by session id, by process
 // group, by environment, and the descendants of all these.
@@ -125,7 +129,7 @@ func (s *session) marked(pid int) bool {
 type proc struct {
 	pid, parent, group, session int
 	start                       uint64 // clock ticks since boot
-	dead                        bool   // a zombie
+	dead                        bool   // a zombie, and all of its threads
 }
 
 // same reports whether pid is still the process that it was.
@@ -154,7 +158,9 @@ func processes() []proc {
 }
 
 // readProc reads /proc/PID/stat: "pid (name) state ppid pgrp session ...", the
-// start is field 22. The name may hold anything, parentheses too.
+// number of threads is field 20, the start 22. The name may hold anything,
+// parentheses too. A process whose main thread has ended looks like a zombie
+// while the others go on.
 func readProc(pid int) (proc, bool) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
@@ -164,7 +170,8 @@ func readProc(pid int) (proc, bool) {
 	if len(f) < 20 {
 		return proc{}, false
 	}
-	p := proc{pid: pid, dead: f[0] == "Z" || f[0] == "X"}
+	threads, _ := strconv.Atoi(f[17])
+	p := proc{pid: pid, dead: (f[0] == "Z" || f[0] == "X") && threads <= 1}
 	p.parent, _ = strconv.Atoi(f[1])
 	p.group, _ = strconv.Atoi(f[2])
 	p.session, _ = strconv.Atoi(f[3])
