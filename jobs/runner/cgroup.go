@@ -132,7 +132,7 @@ func onUnlord(o jobs.OnUnlord) jobs.OnUnlord {
 // by the run itself.
 type cgroup struct {
 	dir, released string
-	leader        int // of the process group of the direct child; 0: not known, or reaped
+	top           int // the direct child, whose process group it is; 0: not known, or reaped
 }
 
 // procs are the living processes of the cgroup and those below it.
@@ -173,9 +173,9 @@ func (c *cgroup) holds(pid int) bool {
 
 func (c *cgroup) signal(sig unix.Signal) {
 	pids := c.procs()
-	signalGroup(c.leader, sig)
+	signalGroup(c.top, sig)
 	for _, pid := range pids {
-		if p, ok := readProc(pid); ok && (c.leader == 0 || p.group != c.leader) {
+		if p, ok := readProc(pid); ok && (c.top == 0 || p.group != c.top) {
 			signalIf(pid, sig, c.holds)
 		}
 	}
@@ -216,7 +216,7 @@ func (c *cgroup) remove() bool {
 // release takes the cgroup away, after what is left in it was moved to where
 // nobody looks for runs.
 func (c *cgroup) release() bool {
-	c.leader = 0
+	c.top = 0
 	if c.remove() {
 		return true
 	}

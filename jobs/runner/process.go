@@ -71,7 +71,7 @@ func newProcess(h *Host, s *Spec, stop unix.Signal, c *child, group *cgroup, sin
 		stop: make(chan string, 1), kill: make(chan string, 1), done: make(chan struct{}),
 	}
 	if group != nil {
-		group.leader = c.process.Pid
+		group.top = c.process.Pid
 		p.tree, p.poll = group, pollTree
 	} else {
 		p.tree, p.poll = newSession(c.process.Pid, tag(s, h.incarnation)), pollScan

@@ -41,11 +41,11 @@ func signalIf(pid int, sig unix.Signal, fits func(pid int) bool) {
 	}
 }
 
-// signalGroup signals a process group that has a leader which is not reaped.
+// signalGroup signals a process group whose first process is not reaped.
 // The kernel does it at once: what is just being forked gets the signal too.
-func signalGroup(leader int, sig unix.Signal) {
-	if leader != 0 {
-		_ = unix.Kill(-leader, sig) // fails only if all of it is gone
+func signalGroup(top int, sig unix.Signal) {
+	if top != 0 {
+		_ = unix.Kill(-top, sig) // fails only if all of it is gone
 	}
 }
 
@@ -53,21 +53,21 @@ func signalGroup(leader int, sig unix.Signal) {
 // is the id of the session and of the process group, is not reaped while the
 // session is in use, so that the id cannot mean another's.
 type session struct {
-	leader int // 0: not known, or dead and reaped; only marks count
-	marks  [][]byte
+	top   int // 0: not known, or dead and reaped; only marks count
+	marks [][]byte
 }
 
 // newSession is the session of a run that has the Tag in its environment.
-func newSession(leader int, t Tag) *session {
-	return &session{leader: leader, marks: [][]byte{
+func newSession(top int, t Tag) *session {
+	return &session{top: top, marks: [][]byte{
 		[]byte(RunVar + "=" + t.Run), []byte(IncarnationVar + "=" + t.Incarnation),
 	}}
 }
 
 func (s *session) signal(sig unix.Signal) {
-	signalGroup(s.leader, sig)
+	signalGroup(s.top, sig)
 	for _, p := range s.members() {
-		if s.leader == 0 || p.group != s.leader {
+		if s.top == 0 || p.group != s.top {
 			signalIf(p.pid, sig, p.same)
 		}
 	}
@@ -79,7 +79,7 @@ func (s *session) empty() bool { return len(s.members()) == 0 }
 
 // release forgets the id as well: it is about to be free for others.
 func (s *session) release() bool {
-	s.leader = 0
+	s.top = 0
 	return true
 }
 
@@ -89,7 +89,7 @@ func (s *session) members() []proc {
 	all := processes()
 	in := make(map[int]bool)
 	for _, p := range all {
-		if s.leader != 0 && (p.session == s.leader || p.group == s.leader) || s.marked(p.pid) {
+		if s.top != 0 && (p.session == s.top || p.group == s.top) || s.marked(p.pid) {
 			in[p.pid] = true
 		}
 	}
