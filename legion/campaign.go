@@ -369,7 +369,13 @@ func (c *Core) fail(k *campaign, why string) {
 	c.withdraw(k)
 	rest, waits := c.jitter(c.beatEvery(), 3*c.beatEvery()), false
 	if k.phase == probing && k.again > 0 {
-		rest, waits = k.again+c.jitter(0, c.beatEvery()/4), true
+		rest, waits = k.again+c.jitter(0, c.beatEvery()/8), true
+		if t := c.thrones[k.legion]; !c.occupied(t) {
+			// Those that were told to let a better one pass come back in the
+			// order of their ranks, in case it does not come.
+			own, _ := c.rank(k.legion)
+			rest += time.Duration(min(c.better(t, own, c.cfg.Name), slowProbe)) * c.beatEvery() / slowProbe
+		}
 	}
 	c.rest(k.legion, rest)
 	c.campaigns[k.legion].waits = waits

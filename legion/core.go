@@ -65,6 +65,7 @@ type Core struct {
 	now   Now // of the Step under way
 
 	electorate *Electorate
+	adopted    uint64 // the Persist that makes it durable
 	founding   founding
 
 	seq     uint64 // of messages
@@ -232,7 +233,7 @@ func (c *Core) receive(m Message) {
 		return // a foreign cluster, or one of which this node knows nothing yet
 	}
 	if m.Epoch < c.electorate.Epoch {
-		c.send(m.From, Committed{*c.electorate}, sendOpts{})
+		c.send(m.From, Committed{*c.electorate}, sendOpts{after: c.adopted})
 		return
 	}
 	if m.Epoch > c.electorate.Epoch {
@@ -306,6 +307,7 @@ func (c *Core) write(p Persist) uint64 {
 }
 
 func (c *Core) synced(seq uint64) {
+	c.changed = c.changed || c.durable < c.adopted && seq >= c.adopted
 	c.durable = max(c.durable, seq)
 	c.unsynced = slices.DeleteFunc(c.unsynced, func(w pendingWrite) bool { return w.seq <= seq })
 }
@@ -443,7 +445,10 @@ func (c *Core) candidate(legion string) bool {
 func (c *Core) self() *NodeState {
 	s := NodeState{
 		Name: c.cfg.Name, Instance: c.cfg.Instance, Incarnation: c.cfg.Incarnation, Software: c.cfg.Software,
-		Willing: c.cfg.Vote && c.electorate == nil, Size: c.cfg.Size, Electorate: c.electorate,
+		Willing: c.cfg.Vote && c.electorate == nil, Size: c.cfg.Size,
+	}
+	if c.adopted <= c.durable { // else a crash might undo a founding that others go by
+		s.Electorate = c.electorate
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.cfg.Legions)) {
 		l := c.cfg.Legions[name]

@@ -294,13 +294,13 @@ func (c *Core) learn(e *Electorate) {
 	}
 }
 
-// adopt makes e the electorate of this node. It is durable before anything
-// that is said on the strength of it, because writes are durable in order.
+// adopt makes e the electorate of this node. It is durable before anybody is
+// told of it, and before any vote given under it, which is a later write.
 func (c *Core) adopt(e *Electorate) {
 	c.electorate = e
 	c.founding.FoundingState = FoundingState{}
 	c.founding.mine = nil
-	c.write(Persist{Electorate: e, Founding: &FoundingState{}})
+	c.adopted = c.write(Persist{Electorate: e, Founding: &FoundingState{}})
 	c.changed, c.look = true, true
 	for _, name := range slices.Sorted(maps.Keys(c.campaigns)) {
 		delete(c.campaigns, name)

@@ -82,8 +82,11 @@ func (c *checker) sends(n *node, b legion.Body) {
 	}
 }
 
-// founded checks that no voter is in two electorates.
+// founded checks that no voter is in two electorates, now that e is on a disk.
 func (c *checker) founded(w *World, e *legion.Electorate) {
+	if e == nil || c.electorates[e.Cluster] != nil {
+		return
+	}
 	c.electorates[e.Cluster] = e
 	for id, o := range c.electorates {
 		if id == e.Cluster {

@@ -20,6 +20,7 @@ type disk struct {
 	queue   []legion.Persist // volatile
 	writing int              // how many of the queue are being written
 	full    bool
+	slow    bool // writes take up to two leases
 }
 
 func newDisk() *disk {
@@ -84,6 +85,9 @@ func (n *node) write() {
 	if n.w.maybe(n.w.Stall) && !n.w.calm {
 		took = n.w.between(0, n.w.StallFor)
 	}
+	if d.slow && !n.w.calm {
+		took = n.w.between(n.w.Lease/4, 2*n.w.Lease)
+	}
 	life := n.life
 	n.w.in(took, func() {
 		if n.life != life {
@@ -95,6 +99,7 @@ func (n *node) write() {
 		}
 		seq := d.apply(d.writing)
 		d.writing = 0
+		n.w.check.founded(n.w, d.electorate)
 		n.event(func() { n.synced(seq) })
 		n.write()
 	})

@@ -67,6 +67,17 @@ var faults = []fault{
 			}
 		}, w.between(w.Lease/2, 4*w.Lease)
 	}},
+	{2, func(w *World) (func(), time.Duration) { // a failing disk, and perhaps a crash
+		n, crash := w.anyNode(), w.maybe(0.7)
+		n.disk.slow = true
+		return func() {
+			n.disk.slow = false
+			if crash {
+				n.crash("crashes")
+				n.start()
+			}
+		}, w.between(w.Beat, 2*w.Lease)
+	}},
 	{1, func(w *World) (func(), time.Duration) {
 		n := w.anyNode()
 		n.diskFull(true)

@@ -72,7 +72,7 @@ var mutations = []mutation{
 		{voters, "t.live && t.Incarnation == h.Incarnation {", "t.live && t.Holder == h.From {"}}},
 	{"beats that were overtaken by a release are heard", false, []edit{
 		{voters, "	if h.Seq <= o.beat {\n		return", "	if false {\n		return"},
-		{voters, "case same && h.Seq <= t.release:", "case false:"}}},
+		{voters, "case same && h.Seq <= t.release:\n		return", "case false:\n		return"}}},
 	{"no echo: a lord that hears nobody is renewed, and does not fall by itself", false, []edit{
 		{voters, "o.version == b.Version && h.To == c.cfg.Incarnation && c.hears(o, b.Heard)", "o.version == b.Version"},
 		{lord, "		l.lost = true\n		c.setVersion++", ""}}},

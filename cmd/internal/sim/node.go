@@ -99,6 +99,7 @@ func (n *node) crash(why string) {
 	n.life++
 	n.up, n.core, n.backlog, n.waiting = false, nil, nil, nil
 	n.disk.lose(n.w.maybe(0.5))
+	n.w.check.founded(n.w, n.disk.electorate)
 }
 
 // stop asks the process to end; it is killed if it does not within 10 s.
@@ -266,9 +267,6 @@ func (n *node) do(a legion.Action) (stopped bool) {
 	switch a := a.(type) {
 	case legion.Persist:
 		n.disk.queue = append(n.disk.queue, a)
-		if a.Electorate != nil {
-			w.check.founded(w, a.Electorate)
-		}
 	case legion.Send:
 		w.mark(a.Message.Seq, a.After)
 		w.check.sends(n, a.Message.Body)

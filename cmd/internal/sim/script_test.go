@@ -224,6 +224,7 @@ func (s *script) cluster(args []string) {
 	s.w.trace.watch = s.watch
 	s.w.trace.lines = func(_ time.Duration, line string) {
 		if f := strings.Fields(line); f[1] != "<" && f[1] != ">" && !strings.Contains(line, "slot") {
+			s.seen[line] = 0
 			s.say("%s", line)
 		}
 	}
