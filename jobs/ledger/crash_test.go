@@ -211,6 +211,23 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// What changes without growing is still written on a full disk, because the
+// log gives its room back.
+func TestFullDiskTakesUpdates(t *testing.T) {
+	t.Parallel()
+	dir := tinyDisk(t)
+	s := mustOpen(t, dir)
+	grant := Grant{Legion: "db"}
+	for grant.Term = range 100 {
+		if grant.Term == 10 {
+			fill(t, filepath.Join(dir, "ballast"))
+		}
+		if err := s.Write(Writes{Grants: []Grant{grant}}); err != nil {
+			t.Fatalf("term %d: %v", grant.Term, err)
+		}
+	}
+}
+
 // A start on a full disk fails as such, and leaves the ledger where it is.
 func TestOpenOnFullDisk(t *testing.T) {
 	t.Parallel()

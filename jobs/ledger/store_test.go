@@ -469,16 +469,24 @@ func TestFutureSchema(t *testing.T) {
 	}
 }
 
-// Damage that shows while the ledger is in use is said, and acted on by the next Open.
+// Damage that shows while the ledger is in use is said, fails the whole
+// transaction and nothing but it, and is acted on by the next Open.
 func TestDamageInUse(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := mustOpen(t, dir)
-	mustWrite(t, s, Writes{Records: []jobs.Record{record("a", 1, jobs.Succeeded)}})
-	must(t, s.checkpoint())
-	sqlExec(t, filepath.Join(dir, fileName), "UPDATE runs SET slot = 'nonsense'")
+	mustWrite(t, s, Writes{Records: []jobs.Record{record("a", 1, jobs.Claimed)}})
+	sqlExec(t, filepath.Join(dir, fileName), "UPDATE runs SET state = 'resting'")
 	if _, err := s.Runs(Query{}); !errors.Is(err, ErrDamaged) {
-		t.Fatalf("got %v", err)
+		t.Errorf("Runs: %v", err)
+	}
+	w := Writes{Grants: []Grant{{Legion: "db"}}, Records: []jobs.Record{record("a", 1, jobs.Running)}}
+	if err := s.Write(w); !errors.Is(err, ErrDamaged) {
+		t.Errorf("Write: %v", err)
+	}
+	mustWrite(t, s, Writes{Grants: []Grant{{Legion: "web"}}})
+	if p, err := s.Load(); err != nil || len(p.Grants) != 1 || p.Grants[0].Legion != "web" {
+		t.Errorf("got %+v, %v", p, err)
 	}
 	must(t, s.Close())
 	if s := mustOpen(t, dir); !s.Fresh() {
