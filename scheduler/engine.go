@@ -84,6 +84,7 @@ type entry struct {
 type bucket struct {
 	instant     int64
 	first, last uint32
+	count       int32
 	at          int32 // in the heap
 	unsorted    bool  // some entry hangs before one that was added earlier
 }
@@ -208,6 +209,9 @@ func (e *Engine) Due(now time.Time, most int) []Due {
 			e.place(i, following(en.schedule, now))
 			continue
 		}
+		if due == nil {
+			due = make([]Due, 0, min(most, int(e.buckets[top.bucket].count)))
+		}
 		d, next := newest(en, top.instant, now, &budget)
 		en.position = d.At.UnixNano()
 		due = append(due, d)
@@ -303,6 +307,7 @@ func (e *Engine) place(i uint32, next int64) {
 		e.settle(len(e.heap)-1, node{next, at})
 	}
 	b := &e.buckets[at]
+	b.count++
 	en.bucket, en.prev, en.next = at, b.last, none
 	if b.last == none {
 		b.first = i
@@ -330,6 +335,7 @@ func (e *Engine) unhang(i uint32) {
 		e.entries[en.next].prev = en.prev
 	}
 	en.bucket = none
+	b.count--
 	if b.first != none {
 		return
 	}

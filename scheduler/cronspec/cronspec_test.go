@@ -194,7 +194,7 @@ func TestErrors(t *testing.T) {
 		{"CRON_TZ=Europe/Berln 0 0 * * *", Options{}, 8, `time zone "Europe/Berln" is not known`},
 		{"TZ=../../etc/passwd * * * * *", Options{}, 3, "is not known"},
 		{"CRON_TZ=UTC", Options{}, 11, "no schedule given"},
-		{"@dayly", Options{}, 0, "@dayly is not known: yearly,"},
+		{"@dayly", Options{}, 0, `"@dayly" is not known: yearly,`},
 		{"@reboot", Options{}, 0, "@start fires when the agent starts"},
 		{"@daily 5", Options{}, 7, "@daily takes no argument"},
 		{"@every", Options{}, 6, "@every takes one duration"},

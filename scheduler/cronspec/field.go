@@ -94,8 +94,11 @@ func (c wallClock) check(days token) (Schedule, *fault) {
 	if _, ok := c.calendar.next(0); !ok {
 		return nil, faultf(days.offset, "never fires: no such day in any month it names")
 	}
-	if _, ok := c.next(surely); !ok {
-		return nil, faultf(days.offset, "never fires: in %s this time is always skipped when the clocks go forward", c.zone.location)
+	lossless := c.fixed && c.dst == dstCron || c.calendar.month == allMonths // clocks do not change every month
+	if !lossless {
+		if _, ok := c.next(surely); !ok {
+			return nil, faultf(days.offset, "never fires: in %s this time is always skipped when the clocks go forward", c.zone.location)
+		}
 	}
 	return &c, nil
 }

@@ -190,7 +190,7 @@ func descriptor(clock wallClock, tokens []token) (Schedule, *fault) {
 	case "@reboot":
 		return nil, faultf(name.offset, "@reboot is not known: @start fires when the agent starts, @lord when the node becomes lord")
 	}
-	return nil, faultf(name.offset, "%s is not known: yearly, annually, monthly, weekly, daily, midnight, hourly, every, at, lord and start are", name.text)
+	return nil, faultf(name.offset, "%q is not known: yearly, annually, monthly, weekly, daily, midnight, hourly, every, at, lord and start are", name.text)
 }
 
 // An every fires at the multiples of its period, counted from the Unix epoch.

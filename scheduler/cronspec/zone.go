@@ -23,6 +23,10 @@ const (
 	latest   = 253402300799 // 9999-12-31
 
 	past, future = math.MinInt64 / 4, math.MaxInt64 / 4
+
+	// A zone remembers one period for each of 16 stretches of 97 days, four
+	// years, and then the next four in the same places.
+	memory, stretch = 16, 23 // slots, log2 seconds
 )
 
 // A period is a stretch of real time [start, end) with one offset from UTC.
@@ -31,15 +35,16 @@ type period struct {
 	passed             label // the highest label shown before start
 }
 
-// A zone finds periods. It is safe for concurrent use. Schedules of one zone
-// share it: nearly all questions are about the period that was asked for last.
+// A zone finds periods, and remembers them: nearly all questions are about the
+// next year or two. It is safe for concurrent use; schedules of one zone share it.
 type zone struct {
 	location *time.Location
-	last     atomic.Pointer[period]
+	known    [memory]atomic.Pointer[period]
 }
 
 func (z *zone) at(instant int64) *period {
-	if p := z.last.Load(); p != nil && p.start <= instant && instant < p.end {
+	known := &z.known[uint64(instant)>>stretch%memory]
+	if p := known.Load(); p != nil && p.start <= instant && instant < p.end {
 		return p
 	}
 	p := z.lookup(instant)
@@ -51,7 +56,7 @@ func (z *zone) at(instant int64) *period {
 			break // what an older period showed is lower than what the last one did
 		}
 	}
-	z.last.Store(p)
+	known.Store(p)
 	return p
 }
 
