@@ -248,6 +248,11 @@ func openFile(cfg Config) (_ *Store, err error) {
 	if err := s.countStart(ctx); err != nil {
 		return nil, err
 	}
+	// While there is room: on a full disk, the log can be folded back only
+	// into pages that the file already has.
+	if err := s.checkpoint("PASSIVE"); err != nil {
+		return nil, fmt.Errorf("checkpoint: %w", err)
+	}
 	if err := s.prepare(ctx); err != nil {
 		return nil, err
 	}

@@ -254,7 +254,7 @@ func (s *Store) write(c changes) error {
 	if errors.Is(err, ErrFull) {
 		// The log may hold the room that is missing. It is not a failure if it
 		// cannot be folded back: the second try says what there is to say.
-		_ = s.checkpoint()
+		_ = s.checkpoint("TRUNCATE")
 		changed, err = s.commit(c)
 	}
 	if err != nil {
@@ -344,10 +344,11 @@ func (s *Store) putMarks(ctx context.Context, marks map[jobs.MarkKey]jobs.Mark) 
 	return changed, nil
 }
 
-// checkpoint folds the log back into the file and empties it.
-func (s *Store) checkpoint() error {
+// checkpoint folds the log back into the file: PASSIVE as far as that needs no
+// waiting, TRUNCATE all of it, to give the log's room back.
+func (s *Store) checkpoint(mode string) error {
 	var busy, pages, done int
-	return s.writer.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &done)
+	return s.writer.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &pages, &done)
 }
 
 // Unsettled is a copy of every mark and every unsettled record of the legion
