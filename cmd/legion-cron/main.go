@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/legion-cron/legion-cron/cmd/internal/control"
+	"github.com/legion-cron/legion-cron/cmd/internal/guardian"
 	"github.com/legion-cron/legion-cron/jobs/runner"
 )
 
@@ -21,7 +22,8 @@ const (
 )
 
 func main() {
-	runner.Trampoline() // does not return in a process that is to become a run
+	runner.Trampoline() // does not return in a process that is to become a run,
+	guardian.Main()     // nor this in one that is to guard an agent
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 

@@ -8,11 +8,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/legion-cron/legion-cron/cmd/internal/control"
+	"github.com/legion-cron/legion-cron/cmd/internal/guardian"
 	"github.com/legion-cron/legion-cron/jobs/runner"
 )
 
 func TestMain(m *testing.M) {
 	runner.Trampoline()
+	guardian.Main()
 	testscript.Main(m, map[string]func(){"legion-cron": main})
 }
 

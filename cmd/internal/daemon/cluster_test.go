@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/legion-cron/legion-cron/cmd/internal/control"
+	"github.com/legion-cron/legion-cron/cmd/internal/guardian"
 	"github.com/legion-cron/legion-cron/cmd/internal/lab"
 	"github.com/legion-cron/legion-cron/jobs/runner"
 )
@@ -262,5 +263,51 @@ func at(t *testing.T, slot string) time.Time {
 
 func TestMain(m *testing.M) {
 	runner.Trampoline()
+	guardian.Main()
 	lab.Main(m)
+}
+
+// TestRefusals: what only shows at the start is one line with its place, and
+// exit 1.
+func TestRefusals(t *testing.T) {
+	c := newCluster(t, 2, "[legion.foobar]\n")
+	lab.Eventually(t, 15*time.Second, "two agents that see each other", func() bool {
+		s, err := c.agents[1].status()
+		alive := 0
+		for _, m := range s.Cluster.Members {
+			if m.State == "alive" {
+				alive++
+			}
+		}
+		return err == nil && alive == 2
+	})
+	began := time.Now() // of two that start within a second of each other neither came first
+	lab.Eventually(t, 10*time.Second, "two seconds to pass", func() bool { return time.Since(began) > 2*time.Second })
+	config := func(name, bind, state string) string {
+		dir := filepath.Join(c.dir, "refused")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, "config.toml")
+		c.write(path, fmt.Sprintf("[node]\nname = %q\nstate_dir = %q\n[cluster]\nbind = %q\njoin = [\"10.88.0.1:4242\"]\nkeys_file = %q\n[control]\nsocket = \"sock\"\n",
+			name, state, bind, filepath.Join(c.dir, "keys")), 0o600)
+		return path
+	}
+	for _, tt := range []struct{ what, name, bind, state, want string }{
+		{"a state directory in use", "n9", "10.88.0.2:4243", filepath.Join(c.dir, "n2", "state"), `\S+config\.toml:3: .*state directory is in use by process \d+`},
+		{"a name that a live node has", "n1", "10.88.0.2:4243", "own", `\S+config\.toml:2: .*"n1".*name is taken by a live node`},
+		{"an address in use", "n9", "10.88.0.2:4242", "own", `\S+config\.toml:5: .*address already in use`},
+	} {
+		p := c.agents[1].host.Start(t, []string{c.bin, "agent", "--config", config(tt.name, tt.bind, tt.state)})
+		code := p.Wait(30 * time.Second).ExitCode()
+		lines := p.Lines()
+		if last := lines[len(lines)-1]; code != 1 || !regexp.MustCompile(tt.want).MatchString(last) {
+			t.Errorf("%s: exit %d:\n%s\nwant exit 1 and %s", tt.what, code, strings.Join(lines, "\n"), tt.want)
+		}
+	}
+	for _, a := range c.agents {
+		if s, err := a.status(); err != nil || a.proc.Exited() {
+			t.Errorf("%s did not survive the others' attempts: %v %v", a.name, s, err)
+		}
+	}
 }

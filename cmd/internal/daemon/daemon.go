@@ -16,6 +16,7 @@ import (
 
 	"github.com/legion-cron/legion-cron/cmd/internal/config"
 	"github.com/legion-cron/legion-cron/cmd/internal/control"
+	"github.com/legion-cron/legion-cron/cmd/internal/guardian"
 	"github.com/legion-cron/legion-cron/cmd/internal/logging"
 	"github.com/legion-cron/legion-cron/jobs"
 	"github.com/legion-cron/legion-cron/jobs/ledger"
@@ -33,6 +34,7 @@ const (
 	logStop       = 2 * time.Second
 	controlStop   = time.Second
 	retainEvery   = time.Hour
+	conflictAgain = time.Minute // between two complaints about a namesake
 
 	// A node without a cluster beats to itself.
 	lanBeat  = 300 * time.Millisecond
@@ -68,7 +70,11 @@ type Daemon struct {
 	foreman  *foreman
 	gossip   *gossip.Node // nil: alone
 	presence *presence
-	lords    *chronicle
+	guardian *guardian.Guardian
+	// uncertified holds a token when the death certificate may be out of date.
+	uncertified chan struct{}
+	lords       *chronicle
+	conflict    time.Time // when a namesake was last complained about; only gossip looks
 
 	undo []undo
 }
@@ -84,7 +90,10 @@ func New(cfg *config.Config, opts Options) (*Daemon, error) {
 	if _, err := entries(cfg); err != nil {
 		return nil, err
 	}
-	d := &Daemon{opts: opts, clock: opts.Clock, cfg: cfg, name: cfg.Node.Name, lords: newChronicle()}
+	d := &Daemon{
+		opts: opts, clock: opts.Clock, cfg: cfg, name: cfg.Node.Name, lords: newChronicle(),
+		uncertified: make(chan struct{}, 1),
+	}
 	if d.clock == nil {
 		d.clock = systemClock
 	}
@@ -167,7 +176,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	}
 
 	if d.store, err = ledger.Open(ledger.Config{Dir: d.cfg.Node.StateDir, Keep: d.cfg.Node.Keep}, now.Wall); err != nil {
-		return err
+		return fmt.Errorf("%s: open the state directory: %w", d.cfg.Place("node.state_dir"), err)
 	}
 	d.onUndo("close ledger", d.store.Close)
 	if d.host, err = runner.New(runner.Config{Incarnation: d.incarnation}); err != nil {
@@ -182,6 +191,8 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+
+	d.startGuardian()
 
 	d.disk = newDisk(d.store, d.log, func(trouble string) { d.protocol.post(legion.DiskTrouble{Trouble: trouble}) })
 	st, err := loadState(d.store)
@@ -198,6 +209,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	if err := d.startGossip(lc); err != nil {
 		return err
 	}
+	d.spawn("certificate", d.certify, nil)
 	d.spawn("scribe", d.scribe.run, d.scribe.done)
 	d.spawn("foreman", d.foreman.run, d.foreman.done)
 	d.spawn("protocol", d.protocol.run, d.protocol.done)
@@ -212,7 +224,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 		Path: d.cfg.Control.Socket, Group: d.cfg.Control.Group, ErrorLog: zap.NewStdLog(d.log.Named("control")),
 	}, control.Handler(backend{d}))
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", d.cfg.Place("control.socket"), err)
 	}
 	d.onUndo("close control socket", func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), controlStop)
@@ -233,7 +245,7 @@ func (d *Daemon) assemble() {
 	d.foreman = f
 	d.runs = &runs{
 		host: d.host, output: d.logs, log: d.log, clock: d.clock, disk: d.disk, scribe: d.scribe,
-		dir: filepath.Join(d.cfg.Node.StateDir, "output"), trusted: d.protocol.trusted, stopping: f.stopping,
+		dir: filepath.Join(d.cfg.Node.StateDir, "output"), trusted: d.protocol.trusted, guard: d.protocol.guard, stopping: f.stopping,
 		living: map[string]*runner.Process{}, wanted: map[string]string{},
 	}
 	if n := d.cfg.Node.MaxRuns; n > 0 {
@@ -241,7 +253,8 @@ func (d *Daemon) assemble() {
 	}
 	f.node, f.incarnation, f.lostAfter, f.started = d.name, d.incarnation, d.cfg.Node.LostAfter, d.started
 	f.clock, f.log, f.store, f.disk, f.protocol, f.scribe, f.runs = d.clock, d.log, d.store, d.disk, d.protocol, d.scribe, d.runs
-	f.away = d.presence.away
+	f.away, f.dead = d.presence.away, d.protocol.dead
+	d.protocol.guardian, d.protocol.elected = d.guardian, d.recertify
 	d.protocol.observe = func(recs []jobs.Record) { f.do(func() { f.observe(recs) }) }
 	d.protocol.reign = func(a legion.Reign) {
 		d.lords.reigns(d.name, a.Legion, a.Term, "", d.clock().Wall)
@@ -307,20 +320,24 @@ func (d *Daemon) startGossip(lc legion.Config) error {
 		Bind: cl.Bind, Advertise: cl.Advertise, Join: cl.Join, Keys: cl.Keys, Insecure: cl.Insecure,
 		WAN: cl.Profile == "wan", Log: d.log.Named("gossip"),
 		Deliver: d.protocol.deliver,
+		Notice:  d.protocol.notice,
 		Serve:   d.serve,
 		State:   d.protocol.announcement,
 		Merge:   d.merge,
 		Member:  d.member,
 		Conflict: func(addr string) {
-			d.log.Error("another node has this name; this one stands back", zap.String("name", d.name), zap.String("addr", addr))
+			if now := time.Now(); now.Sub(d.conflict) > conflictAgain {
+				d.conflict = now
+				d.log.Error("another node has this name; this one stands back", zap.String("name", d.name), zap.String("addr", addr))
+			}
 			d.protocol.post(legion.Configure{Legions: legions(d.config(), "its name is taken by "+addr)})
 		},
 	})
 	if err != nil {
 		if errors.Is(err, gossip.ErrNameTaken) {
-			return fmt.Errorf("join the cluster as %q: %w", d.name, err)
+			return fmt.Errorf("%s: join the cluster as %q: %w", d.cfg.Place("node.name"), d.name, err)
 		}
-		return fmt.Errorf("start gossip: %w", err)
+		return fmt.Errorf("%s: join the cluster: %w", d.cfg.Place("cluster.bind"), err)
 	}
 	d.gossip = g
 	d.onUndo("stop gossip", func() error {
@@ -351,6 +368,7 @@ func (d *Daemon) merge(b []byte) {
 
 func (d *Daemon) member(ev gossip.Event) {
 	d.presence.note(ev, d.clock().Wall)
+	d.recertify()
 	id, err := uuid.Parse(ev.Incarnation)
 	if err != nil {
 		return // not one of ours

@@ -42,6 +42,7 @@ type foreman struct {
 	scribe   *scribe
 	runs     *runs
 	away     func(node, incarnation string, since time.Time) bool // no word of it since
+	dead     func(incarnation string) bool                        // it has a death certificate
 
 	inquire func(ctx context.Context, rec jobs.Record) (jobs.Record, error) // asks a run's node; nil: there are no others
 
@@ -210,11 +211,15 @@ func (f *foreman) committed(owner string, term uint64, b *decision, err error) {
 	defer f.rest()
 	for _, rec := range b.starts {
 		e := f.jobs[jobKey(owner, rec.Job)]
-		if err != nil || e == nil {
-			delete(f.living[jobKey(owner, rec.Job)], rec.Run)
+		if err == nil && e != nil {
+			f.start(e, rec)
 			continue
 		}
-		f.start(e, rec)
+		delete(f.living[jobKey(owner, rec.Job)], rec.Run)
+		if err == nil {
+			rec.State, rec.Ended, rec.Reason = jobs.NeverStarted, f.clock().Wall.UTC(), "the job is gone from the configuration"
+			f.scribe.put(rec)
+		}
 	}
 	if r := f.reigns[owner]; err != nil && r != nil && r.term == term && !f.closing {
 		f.again(r, b)

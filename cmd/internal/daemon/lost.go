@@ -10,14 +10,24 @@ import (
 	"github.com/legion-cron/legion-cron/jobs"
 )
 
-// findLost declares the runs lost whose node has not been heard for long.
+// findLost declares the runs lost whose agent is dead, or whose node has not
+// been heard for long.
 func (f *foreman) findLost(now time.Time) {
 	batches := map[string]*decision{}
 	for key, runs := range f.living {
 		e := f.jobs[key]
 		for id, rec := range runs {
 			r := f.reigns[rec.Slot.Legion]
-			if r == nil || rec.Node == f.node || rec.State == jobs.Queued || !f.away(rec.Node, rec.Incarnation, now.Add(-f.lostAfter)) {
+			if r == nil || rec.Node == f.node || rec.State == jobs.Queued {
+				continue
+			}
+			why := ""
+			switch {
+			case f.dead(rec.Incarnation):
+				why = "the agent on " + rec.Node + " died"
+			case f.away(rec.Node, rec.Incarnation, now.Add(-f.lostAfter)):
+				why = "no word of " + rec.Node + " for " + f.lostAfter.String()
+			default:
 				continue
 			}
 			b := batches[r.legion]
@@ -26,8 +36,7 @@ func (f *foreman) findLost(now time.Time) {
 				batches[r.legion] = b
 			}
 			lost := rec
-			lost.State, lost.Term, lost.Ended = jobs.Lost, r.term, now.UTC()
-			lost.Reason = "no word of " + rec.Node + " for " + f.lostAfter.String()
+			lost.State, lost.Term, lost.Ended, lost.Reason = jobs.Lost, r.term, now.UTC(), why
 			b.Records = append(b.Records, lost)
 			delete(runs, id)
 			if e != nil && e.OnLost == jobs.OnLostRerun {

@@ -73,6 +73,16 @@ func (p *presence) away(name, incarnation string, since time.Time) bool {
 	return s.since.Before(since)
 }
 
+// addr is where the node was seen last; empty if it was not.
+func (p *presence) addr(name string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.nodes[name]; s != nil {
+		return s.Addr
+	}
+	return ""
+}
+
 // all returns copies.
 func (p *presence) all() []sighting {
 	p.mu.Lock()

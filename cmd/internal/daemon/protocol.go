@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/legion-cron/legion-cron/cmd/internal/guardian"
 	"github.com/legion-cron/legion-cron/cmd/internal/logging"
 	"github.com/legion-cron/legion-cron/jobs"
 	"github.com/legion-cron/legion-cron/jobs/ledger"
@@ -45,10 +46,14 @@ type protocol struct {
 	reign   func(legion.Reign)   // told in order; must not block
 	unreign func(legion.Unreign) // likewise
 	observe func([]jobs.Record)  // told what was stored for others
+	elected func()               // told of another electorate; must not block
 
-	mu   sync.Mutex
-	core *legion.Core
-	net  network // set before run
+	guardian *guardian.Guardian // nil: none; set before run
+
+	mu    sync.Mutex
+	core  *legion.Core
+	net   network // set before run
+	epoch uint64  // of the electorate that elected was told of
 
 	events  *mailbox[legion.Event]
 	inbox   chan legion.Event // from the network, bounded
@@ -75,6 +80,7 @@ func newProtocol(cfg legion.Config, st legion.State, clk clock, store *ledger.St
 		name: cfg.Name, clock: clk, store: store, disk: d, log: log,
 		core:      legion.New(cfg, st, now, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))),
 		net:       alone{},
+		elected:   func() {},
 		events:    newMailbox[legion.Event](),
 		inbox:     make(chan legion.Event, maxInbox),
 		synced:    make(chan struct{}, 1),
@@ -212,8 +218,13 @@ func (p *protocol) run(ctx context.Context) {
 }
 
 func (p *protocol) step(ev legion.Event) {
+	n, noticed := ev.(notice)
+	if noticed {
+		ev = n.Receive
+	}
 	p.mu.Lock()
 	actions := p.core.Step(p.clock(), ev)
+	p.vouch()
 	p.mu.Unlock()
 	if d, ok := ev.(legion.Durable); ok {
 		// After the step, so that nothing leaves before the core knows.
@@ -228,7 +239,9 @@ func (p *protocol) step(ev legion.Event) {
 		}
 	}
 	for _, a := range actions {
-		p.do(a)
+		if !noticed || !n.answered(a) {
+			p.do(a)
+		}
 	}
 }
 

@@ -27,6 +27,7 @@ type runs struct {
 	scribe   *scribe
 	dir      string // of output files
 	trusted  func(legion string, term uint64) bool
+	guard    func(jobs.Job, jobs.Record) (ended func())
 	limit    chan struct{} // max_runs; nil: no limit
 	stopping <-chan struct{}
 
@@ -171,6 +172,7 @@ func (r *runs) process(j jobs.Job, rec jobs.Record, log *zap.Logger) jobs.Record
 	}()
 	lines := r.output.Output(rec.Job, logging.Legion(rec.Slot.Legion), logging.Term(rec.Term), logging.Job(rec.Job),
 		logging.Slot(rec.Slot.String()), logging.Run(rec.Run), logging.Attempt(rec.Attempt))
+	defer r.guard(j, rec)()
 	p, err := r.host.Start(spec, runner.Tee(file, lines))
 	if err != nil {
 		return failed(err)
