@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	maxFile  = 1 << 20 // bytes of one file
-	maxFiles = 1000    // files of one configuration
+	maxFile     = 16 << 20 // bytes of one file
+	maxFiles    = 1000     // files of one configuration
+	maxProblems = 1000     // told at once
 )
 
 // pending are the keys that are read and checked, so that what is written
@@ -89,8 +90,11 @@ func (l *loader) finish() (*Config, Problems) {
 		)
 	}
 	slices.SortStableFunc(l.problems, order)
-	if len(l.problems) > 0 {
-		return nil, slices.Compact(l.problems)
+	if problems := slices.Compact(l.problems); len(problems) > maxProblems {
+		more := Problem{File: l.config.Path, Message: fmt.Sprintf("%d more problems", len(problems)-maxProblems)}
+		return nil, append(problems[:maxProblems:maxProblems], more)
+	} else if len(problems) > 0 {
+		return nil, problems
 	}
 	slices.SortStableFunc(l.warnings, order)
 	l.config.Warnings = l.warnings
@@ -210,7 +214,7 @@ func (l *loader) include(path string, patterns *item) {
 	}
 }
 
-// readFile reads a whole file that must be a bounded, regular one.
+// readFile reads a whole file, or a pipe, that is not larger than most bytes.
 func readFile(path string, most int64) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -242,6 +242,9 @@ func FuzzParse(f *testing.F) {
 		}
 		lines := strings.Count(string(text), "\n") + 1
 		for _, p := range problems {
+			if len(problems) > maxProblems && p.Line == 0 {
+				continue // "more problems"
+			}
 			if p.File != "x.toml" || p.Line < 1 || p.Line > lines || strings.ContainsAny(p.String(), "\n\r") {
 				t.Errorf("%q of %d lines", p, lines)
 			}

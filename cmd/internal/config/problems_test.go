@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -100,5 +101,17 @@ func TestProblemAsJSON(t *testing.T) {
 	}
 	if want := "75 * * * *\n^"; problems[0].Caret != want {
 		t.Errorf("caret: got %q, want %q", problems[0].Caret, want)
+	}
+}
+
+func TestProblemsAreBounded(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	for i := range maxProblems + 7 {
+		fmt.Fprintf(&b, "k%d = 1\n", i)
+	}
+	_, problems := parse("x.toml", b.String())
+	if got, want := problems[len(problems)-1].String(), "x.toml: 7 more problems"; len(problems) != maxProblems+1 || got != want {
+		t.Errorf("%d problems, the last %q, want %q", len(problems), got, want)
 	}
 }

@@ -18,7 +18,7 @@ import (
 const (
 	maxName   = 64       // bytes of the name of a node, legion, job, check or notification
 	maxText   = 64 << 10 // bytes of any string
-	maxList   = 10_000   // elements of any list
+	maxList   = 100_000  // elements of any list
 	maxPeriod = 10 * 365 * day
 )
 
