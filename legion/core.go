@@ -204,7 +204,7 @@ func (c *Core) receive(m Message) {
 		c.onDeath(m.Header, b) // repeated until it is acknowledged, so it is heard even of the dead
 		return
 	}
-	if c.dead[m.Incarnation] {
+	if c.dead[m.Incarnation] || m.Incarnation == (ID{}) {
 		return
 	}
 	if _, ok := m.Body.(Beat); !ok && m.To != (ID{}) && m.To != c.cfg.Incarnation {

@@ -70,10 +70,7 @@ var mutations = []mutation{
 		{campaign, "	c.withdraw(k)\n	rest, waits", "	if k.phase == asking {\n		c.release(k.legion, k.term)\n		k.until = c.in(2 * c.lease())\n		return\n	}\n	rest, waits"}}},
 	{"a certificate frees the thrones of the node's next incarnation as well", false, []edit{
 		{voters, "t.live && t.Incarnation == h.Incarnation {", "t.live && t.Holder == h.From {"}}},
-	{"beats that were overtaken by a release are heard", false, []edit{
-		{voters, "	if h.Seq <= o.beat {\n		return", "	if false {\n		return"},
-		{voters, "case same && h.Seq <= t.release:\n		return", "case false:\n		return"}}},
-	{"no echo: a lord that hears nobody is renewed, and does not fall by itself", false, []edit{
+	{"no echo: a lord that hears nobody is renewed as long as its hooks run", false, []edit{
 		{voters, "o.version == b.Version && h.To == c.cfg.Incarnation && c.hears(o, b.Heard)", "o.version == b.Version"},
 		{lord, "		l.lost = true\n		c.setVersion++", ""}}},
 	{"a beat for an earlier incarnation of a voter is not answered", false, []edit{

@@ -297,7 +297,7 @@ func (n *node) do(a legion.Action) (stopped bool) {
 		}
 		hooks := w.between(0, 300*time.Millisecond)
 		if w.calm {
-			hooks = 0
+			hooks = w.hooks
 		}
 		n.held[a.Legion] = a.Term
 		n.in(hooks, func() {

@@ -51,6 +51,12 @@ func (w *World) succession() error {
 	case 1, 2:
 		limit = stopped
 		n.stop()
+	case 3:
+		// Its hooks run on, so that it cannot give anything back. Its beats are
+		// heard until it notices.
+		w.hooks = time.Minute
+		limit += slow(4 * w.Lease / 5)
+		w.isolate(n, true, false)
 	default:
 		w.isolate(n, w.maybe(0.7), w.maybe(0.7))
 	}
@@ -76,6 +82,10 @@ func (w *World) succession() error {
 		return err
 	}
 	w.net.heal()
+	if w.hooks > 0 {
+		w.hooks = 0
+		n.crash("crashes")
+	}
 	n.start()
 	return w.settle()
 }

@@ -23,7 +23,8 @@ type World struct {
 	net    network
 	check  checker
 	trace  trace
-	calm   bool // no more faults: the timings of a healthy machine
+	calm   bool          // no more faults: the timings of a healthy machine
+	hooks  time.Duration // how long hooks run then
 	failed error
 }
 

@@ -1,0 +1,298 @@
+package legion
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+)
+
+// TestQuorumth checks the q-th latest against a dumb one: the latest stamp
+// that at least q are not before.
+func TestQuorumth(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		stamps := make([]Stamp, r.IntN(MaxVoters+1))
+		for i := range stamps {
+			at := time.Duration(r.IntN(5))
+			stamps[i] = Stamp{at, at}
+		}
+		q := r.IntN(MaxVoters + 2)
+		var want Stamp
+		found := false
+		for _, s := range stamps {
+			n := 0
+			for _, o := range stamps {
+				if o.Boot >= s.Boot {
+					n++
+				}
+			}
+			if n >= q && q > 0 && (!found || s.Boot > want.Boot) {
+				want, found = s, true
+			}
+		}
+		if got, ok := quorumth(slices.Clone(stamps), q); got != want || ok != found {
+			t.Fatalf("quorumth(%v, %d) = %v %v, want %v %v", stamps, q, got, ok, want, found)
+		}
+	}
+}
+
+func TestRankOrder(t *testing.T) {
+	t.Parallel()
+	best := []Rank{
+		{Effective: 9, Tie: ID{1}}, {Effective: 3, Tie: ID{2}}, {Effective: 3, Tie: ID{1}}, {Effective: -5, Tie: ID{7}},
+		{Effective: 100, Tie: ID{9}, Held: true}, {Effective: 1, Tie: ID{9}, Held: true},
+	}
+	for i, a := range best {
+		for j, b := range best {
+			if got, want := a.compare(b), j-i; got > 0 != (want > 0) || got < 0 != (want < 0) {
+				t.Errorf("%+v against %+v: %d", a, b, got)
+			}
+		}
+	}
+}
+
+// TestTies: the ties of many legions spread over the nodes.
+func TestTies(t *testing.T) {
+	t.Parallel()
+	won := map[ID]int{}
+	for i := range 300 {
+		legion := string(rune('a'+i%26)) + string(rune('a'+i/26))
+		won[slices.MaxFunc([]ID{{1}, {2}, {3}}, func(a, b ID) int {
+			return Rank{Tie: tie(a, legion)}.compare(Rank{Tie: tie(b, legion)})
+		})]++
+	}
+	for id, n := range won {
+		if n < 60 {
+			t.Errorf("%v wins %d of 300 ties", id, n)
+		}
+	}
+}
+
+// TestShares: the holder's time ends before the voter's, for all rates within
+// 10 % of true time, and a recovered grant outlasts both.
+func TestShares(t *testing.T) {
+	t.Parallel()
+	const slow, fast = 0.9, 1.1
+	if holderShare/slow > 1/fast {
+		t.Errorf("a slow holder uses %v of a lease, a fast voter keeps it for %v", holderShare/slow, 1/fast)
+	}
+	if restartShare/fast < 1/slow {
+		t.Errorf("a fast restarted voter abstains for %v of a lease, a slow one would have for %v", restartShare/fast, 1/slow)
+	}
+}
+
+// TestTwoClocks: a holder counts by its faster clock, a voter by its slower.
+func TestTwoClocks(t *testing.T) {
+	t.Parallel()
+	from := Stamp{Boot: 100, Raw: 50}
+	for _, n := range []Now{{Boot: 130, Raw: 60}, {Boot: 110, Raw: 80}} {
+		if n.held(from) != 30 || n.since(from) != 10 {
+			t.Errorf("from %v to %v: held %v, since %v", from, n, n.held(from), n.since(from))
+		}
+	}
+	n := Now{Boot: 100, Raw: 50}
+	if got := n.sooner(Stamp{130, 90}, Stamp{120, 60}); got != (Stamp{120, 60}) {
+		t.Errorf("sooner: %v", got)
+	}
+}
+
+func TestElectorateCheck(t *testing.T) {
+	t.Parallel()
+	if err := testElectorate().Check(); err != nil {
+		t.Fatal(err)
+	}
+	for name, spoil := range map[string]func(*Electorate){
+		"no cluster":      func(e *Electorate) { e.Cluster = ID{} },
+		"no epoch":        func(e *Electorate) { e.Epoch = 0 },
+		"half is enough":  func(e *Electorate) { e.Quorum = 1 },
+		"more than all":   func(e *Electorate) { e.Quorum = 4 },
+		"nobody":          func(e *Electorate) { e.Voters = nil },
+		"too many":        func(e *Electorate) { e.Voters = make([]Voter, MaxVoters+1) },
+		"one voter twice": func(e *Electorate) { e.Voters[1] = e.Voters[0] },
+		"out of order":    func(e *Electorate) { slices.Reverse(e.Voters) },
+		"short lease":     func(e *Electorate) { e.Lease = 3 * e.Beat },
+		"no beat":         func(e *Electorate) { e.Beat = 0 },
+	} {
+		e := testElectorate()
+		if spoil(e); e.Check() == nil {
+			t.Errorf("%s: not refused", name)
+		}
+	}
+}
+
+// at is the time after the start of a test's core.
+func at(d time.Duration) Now {
+	return Now{Boot: time.Hour + d, Raw: time.Hour + d, Wall: time.Unix(1000, 0).Add(d)}
+}
+
+func newTestCore(st State) *Core {
+	return New(testConfig("a"), st, at(0), rand.New(rand.NewPCG(1, 1)))
+}
+
+func receive(c *Core, now Now, from string, b Body, echo, seq uint64) []Action {
+	id := testConfig(from).Incarnation
+	h := Header{Cluster: ID{1}, Epoch: 1, From: from, Instance: id, Incarnation: id, Seq: seq, Echo: echo}
+	return c.Step(now, Receive{Message{h, b}})
+}
+
+func sends[B Body](actions []Action) (found []Send) {
+	for _, a := range actions {
+		if s, ok := a.(Send); ok {
+			if _, ok := s.Message.Body.(B); ok {
+				found = append(found, s)
+			}
+		}
+	}
+	return found
+}
+
+// TestFoundingIsDurableBeforeItIsTold: a crash must not undo a founding that
+// others have begun to follow.
+func TestFoundingIsDurableBeforeItIsTold(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig("a")
+	cfg.Size = 1
+	c := New(cfg, State{}, at(0), rand.New(rand.NewPCG(1, 1)))
+	tells := func(actions []Action) bool {
+		return slices.ContainsFunc(actions, func(a Action) bool {
+			n, ok := a.(Announce)
+			return ok && n.State.Electorate != nil
+		})
+	}
+	if tells(c.Step(at(0), Tick{})) {
+		t.Error("announced before it is durable")
+	}
+	if !tells(c.Step(at(time.Millisecond), Durable{1})) {
+		t.Error("not announced once it is durable")
+	}
+}
+
+// TestCertificatesAreNotFull: however many have died, the next certificate
+// frees a throne.
+func TestCertificatesAreNotFull(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	for i := range maxDead + 10 {
+		id := ID{9, byte(i >> 16), byte(i >> 8), byte(i)}
+		h := Header{Cluster: ID{1}, From: "x", Instance: id, Incarnation: id, Seq: 1}
+		c.Step(at(0), Receive{Message{h, Death{id}}})
+	}
+	if len(c.dead) != maxDead || len(c.deaths) != maxDead {
+		t.Fatalf("%d certificates kept, and %d in order", len(c.dead), len(c.deaths))
+	}
+	receive(c, at(time.Second), "b", Ask{Legion: "g", Term: 1001}, 0, 1)
+	if !c.occupied(c.thrones["g"]) {
+		t.Fatal("no vote")
+	}
+	receive(c, at(time.Second), "b", Death{testConfig("b").Incarnation}, 0, 2)
+	if c.occupied(c.thrones["g"]) {
+		t.Error("the certificate did not free the throne")
+	}
+}
+
+// elect makes the core lord of g by the votes of b and c.
+func elect(t *testing.T, c *Core) (term uint64) {
+	t.Helper()
+	var queue []Action
+	for _, name := range []string{"b", "c"} {
+		id := testConfig(name).Instance
+		queue = append(queue, c.Step(at(0), Membership{name, id, true})...)
+		queue = append(queue, c.Step(at(0), Announced{NodeState{
+			Name: name, Instance: id, Incarnation: id, Seq: 1, Electorate: testElectorate()}})...)
+	}
+	for len(queue) > 0 {
+		if l := c.lordships["g"]; l != nil {
+			return l.term
+		}
+		s, ok := queue[0].(Send)
+		queue = queue[1:]
+		if !ok || s.To == "a" {
+			continue
+		}
+		var answer Body
+		switch b := s.Message.Body.(type) {
+		case Probe:
+			answer = ProbeAck{Legion: b.Legion, Would: true, Term: 1000}
+		case Ask:
+			answer = Vote{Legion: b.Legion, Term: b.Term, Granted: true}
+		default:
+			continue
+		}
+		queue = append(queue, receive(c, at(0), s.To, answer, s.Message.Seq, s.Message.Seq)...)
+	}
+	t.Fatal("not elected")
+	return 0
+}
+
+// TestOvertakenBeat: a beat that arrives after the release sent later does not
+// bring the grant back.
+func TestOvertakenBeat(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	vote := sends[Vote](receive(c, at(0), "b", Ask{Legion: "g", Term: 1001, Rank: Rank{Effective: 999}}, 0, 1))
+	c.Step(at(0), Durable{1})
+	beat := func(seq uint64) {
+		b := Beat{Heard: vote[0].Message.Seq, Version: 1, Full: true, Set: []Reigning{{"g", 1001}}}
+		id := testConfig("b").Incarnation
+		h := Header{Cluster: ID{1}, Epoch: 1, From: "b", Instance: id, Incarnation: id, Seq: seq, To: c.cfg.Incarnation}
+		c.Step(at(time.Second), Receive{Message{h, b}})
+	}
+	if beat(2); !c.occupied(c.thrones["g"]) || c.now.since(c.thrones["g"].at) != 0 {
+		t.Fatal("not renewed")
+	}
+	receive(c, at(time.Second), "b", Release{Thrones: []Reigning{{"g", 1001}}}, 0, 4)
+	if beat(3); c.occupied(c.thrones["g"]) {
+		t.Error("occupied again")
+	}
+}
+
+// TestTrust is counted from the request, for 0.8 of the lease, to the instant.
+func TestTrust(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	term := elect(t, c)
+	const end = 1600 * time.Millisecond
+	if left, ok := c.Trusted(at(time.Second), "g", term); !ok || left != end-time.Second {
+		t.Errorf("after 1s: %v %v", left, ok)
+	}
+	if _, ok := c.Trusted(at(end), "g", term); ok {
+		t.Error("trusted at the end")
+	}
+	if _, ok := c.Trusted(at(end-1), "g", term); !ok {
+		t.Error("not trusted just before the end")
+	}
+	if _, ok := c.Trusted(at(time.Second), "g", term-1); ok {
+		t.Error("trusted in another term")
+	}
+	suspended := at(time.Second)
+	suspended.Boot += time.Second
+	if _, ok := c.Trusted(suspended, "g", term); ok {
+		t.Error("trusted after a suspend")
+	}
+}
+
+// TestGivenBackWhenLetGo: a lordship that ran out is not given back before the
+// shell has let go, and not renewed either.
+func TestGivenBackWhenLetGo(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	term := elect(t, c)
+	late := c.Step(at(1700*time.Millisecond), Tick{})
+	if !slices.ContainsFunc(late, func(a Action) bool { u, ok := a.(Unreign); return ok && u.Legion == "g" && u.Term == term }) {
+		t.Fatal("no Unreign")
+	}
+	late = append(late, c.Step(at(1900*time.Millisecond), Tick{})...)
+	for _, s := range sends[Release](late) {
+		t.Errorf("given back: %+v", s.Message.Body)
+	}
+	for _, s := range sends[Beat](late) {
+		if b := s.Message.Body.(Beat); slices.Contains(b.Set, Reigning{"g", term}) {
+			t.Error("renewed")
+		}
+	}
+	if len(sends[Release](c.Step(at(2*time.Second), LetGo{"g", term}))) != 3 {
+		t.Error("not given back to every voter")
+	}
+}
