@@ -84,6 +84,7 @@ func newForeman() *foreman {
 		reigns:   map[string]*reign{},
 		living:   map[string]map[string]jobs.Record{},
 		queued:   map[string][]jobs.Record{},
+		asked:    map[string]time.Time{},
 		stopping: make(chan struct{}),
 		idle:     make(chan struct{}),
 		done:     make(chan struct{}),

@@ -43,9 +43,9 @@ type guard struct {
 	log         *zap.Logger
 }
 
-// watch follows the agent to its end. It returns what is to be done then, or
-// nil if the guardian is dismissed.
-func (g *guard) watch(in *bufio.Reader) *watch {
+// watch follows the agent to its end, from what it said first. It returns what
+// is to be done then, or nil if the guardian is dismissed.
+func (g *guard) watch(first frame, in *bufio.Reader) *watch {
 	frames := make(chan frame)
 	go func() { // ends with the agent, or with this process
 		defer close(frames)
@@ -62,6 +62,7 @@ func (g *guard) watch(in *bufio.Reader) *watch {
 		}
 	}()
 	w := newWatch()
+	w.take(first)
 	for {
 		select {
 		case f, ok := <-frames:

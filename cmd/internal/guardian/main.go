@@ -83,7 +83,7 @@ func serve(pipe *os.File) error {
 		incarnation: oath.Incarnation, clock: machineClock, alarm: alarm, host: host, deliver: deliver,
 		log: log.Named("guardian"),
 	}
-	if w := g.watch(in); w != nil {
+	if w := g.watch(first, in); w != nil {
 		g.bury(w)
 	}
 	return nil
