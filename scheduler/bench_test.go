@@ -131,11 +131,12 @@ func BenchmarkWake(b *testing.B) {
 			for i, s := range ours(b, n) {
 				e.Set(start, fmt.Sprint(i), s, start)
 			}
-			now, due := start, 0
+			now, due, began := start, 0, cpu(b)
 			for b.Loop() {
 				now = now.Add(time.Second)
 				due += len(e.Due(now, n))
 			}
+			b.ReportMetric(float64(cpu(b)-began)/float64(b.N), "cpu-ns/op")
 			b.ReportMetric(float64(due)/float64(b.N), "due/op")
 		})
 		b.Run(fmt.Sprintf("robfig/%d", n), func(b *testing.B) {
@@ -143,7 +144,7 @@ func BenchmarkWake(b *testing.B) {
 			for _, s := range theirs(b, n) {
 				entries = append(entries, &cron.Entry{Schedule: s, Next: s.Next(start)})
 			}
-			now, due := start, 0
+			now, due, began := start, 0, cpu(b)
 			for b.Loop() {
 				now = now.Add(time.Second)
 				sort.Sort(byTime(entries))
@@ -155,6 +156,7 @@ func BenchmarkWake(b *testing.B) {
 					due++
 				}
 			}
+			b.ReportMetric(float64(cpu(b)-began)/float64(b.N), "cpu-ns/op")
 			b.ReportMetric(float64(due)/float64(b.N), "due/op")
 		})
 	}

@@ -1,7 +1,6 @@
 package scheduler
 
 import (
-	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -66,6 +65,7 @@ type Engine struct {
 	heap    []node
 
 	freeEntries, freeBuckets []uint32 // holes
+	scratch                  []uint64 // of sort
 }
 
 // An entry's position is the newest slot that was decided about: it is in the
@@ -259,14 +259,11 @@ func last(s Schedule, from, limit time.Time) time.Time {
 	return instant(following(s, instant(low)))
 }
 
-// following is the first slot after t, as the heap wants it. A schedule that
-// does not move on has ended: it must not be able to hang the loop.
+// following is the first slot after t in Unix nanoseconds, which end in 2262. A
+// schedule that does not move on has ended: it must not be able to hang the loop.
 func following(s Schedule, t time.Time) int64 {
 	next := s.Next(t)
-	if next.IsZero() || next.Year() > 2261 { // what Unix nanoseconds can hold
-		return never
-	}
-	if !next.After(t) {
+	if next.IsZero() || next.Unix() > never/int64(time.Second)-1 || !next.After(t) {
 		return never
 	}
 	return next.UnixNano()
@@ -355,20 +352,23 @@ func (e *Engine) sort(at uint32) {
 	if !b.unsorted {
 		return
 	}
-	var all []uint32
+	all := e.scratch[:0]
 	for i := b.first; i != none; i = e.entries[i].next {
-		all = append(all, i)
+		all = append(all, uint64(e.entries[i].order)<<32|uint64(i))
 	}
-	slices.SortFunc(all, func(x, y uint32) int { return cmp.Compare(e.entries[x].order, e.entries[y].order) })
-	prev := uint32(none)
-	for n, i := range all {
-		e.entries[i].prev, e.entries[i].next = prev, none
-		if n+1 < len(all) {
-			e.entries[i].next = all[n+1]
+	slices.Sort(all)
+	b.first, b.last, b.unsorted = none, none, false
+	for _, pair := range all {
+		i := uint32(pair)
+		e.entries[i].prev, e.entries[i].next = b.last, none
+		if b.last == none {
+			b.first = i
+		} else {
+			e.entries[b.last].next = i
 		}
-		prev = i
+		b.last = i
 	}
-	b.first, b.last, b.unsorted = all[0], prev, false
+	e.scratch = all
 }
 
 // settle puts n into the hole at and restores the order of the heap around it.

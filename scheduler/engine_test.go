@@ -272,7 +272,7 @@ func TestAgainstDumbEngine(t *testing.T) {
 	}
 	t.Logf("-seed %d", s)
 	r := rand.New(rand.NewPCG(s, 0))
-	for range 50 {
+	for range 15 {
 		e, d := NewEngine(0), &dumb{entries: map[string]*dumbEntry{}}
 		now := start
 		for range 200 {

@@ -3,15 +3,16 @@ package scheduler
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
 // A wallClock is the bubble's clock plus what somebody has set it forward by.
-type wallClock struct{ set time.Duration }
+type wallClock struct{ set atomic.Int64 } // a time.Duration
 
-func (c *wallClock) Now() time.Time { return time.Now().Add(c.set) }
+func (c *wallClock) Now() time.Time { return time.Now().Add(time.Duration(c.set.Load())) }
 func (c *wallClock) NewTimer(d time.Duration) (<-chan time.Time, func()) {
 	timer := time.NewTimer(d)
 	return timer.C, func() { timer.Stop() }
@@ -87,15 +88,15 @@ func TestLoopClockSet(t *testing.T) {
 		l.Set("hourly", secondly(time.Hour), time.Time{})
 		time.Sleep(10 * time.Second)
 		want(t, seen())
-		clock.set = 3*time.Hour + 30*time.Minute
+		clock.set.Store(int64(3*time.Hour + 30*time.Minute))
 		time.Sleep(MaxWake)
 		want(t, seen(), "hourly@03:00:00+2 after 30s")
 
-		clock.set += 2 * time.Hour
+		clock.set.Add(int64(2 * time.Hour))
 		l.Poke()
 		want(t, seen(), "hourly@05:00:00+1 after 40s")
 
-		clock.set = 0
+		clock.set.Store(0)
 		time.Sleep(5*time.Hour + 59*time.Minute)
 		want(t, seen())
 		time.Sleep(time.Minute)

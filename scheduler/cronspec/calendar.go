@@ -42,6 +42,13 @@ const (
 // next is the first label at or after from that matches.
 func (c *calendar) next(from label) (label, bool) {
 	day := floorDiv(from, daySeconds)
+	if c.dom == allDays && c.dow == allWeek && c.month == allMonths { // every day: no need to know which
+		if clock, ok := c.clock(from - day*daySeconds); ok {
+			return day*daySeconds + clock, true
+		}
+		first, _ := c.clock(0)
+		return (day+1)*daySeconds + first, true
+	}
 	year, month, dom := civil(day)
 	days := c.days(year, month, day-int64(dom-1))
 	if days&(1<<dom) != 0 {

@@ -368,7 +368,7 @@ func TestOracle(t *testing.T) {
 		t.Logf("%d transitions of %d zones, %d slots", n, len(names), slots)
 		return
 	}
-	for range 200 {
+	for range 100 {
 		location := load(names[r.IntN(len(names))])
 		if all := transitions(location); len(all) > 0 {
 			around(location, all[r.IntN(len(all))], 6)
