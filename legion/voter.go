@@ -400,8 +400,8 @@ func (c *Core) onVacant(h Header, b Vacant) {
 	if t == nil || !c.isVoter(h) {
 		return
 	}
-	if !c.voter() && b.Term >= t.Term {
-		t.Term, t.hinted, t.vacant = b.Term, true, c.now.Stamp()
+	if !c.voter() { // one voter's promise may be higher than the last lord's term
+		t.Term, t.hinted, t.vacant = max(t.Term, b.Term), true, c.now.Stamp()
 	}
 	k := c.campaigns[b.Legion]
 	if k == nil || k.phase == waiting {

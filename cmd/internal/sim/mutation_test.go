@@ -82,7 +82,7 @@ var mutations = []mutation{
 	{"a write of an older term is accepted", false, []edit{
 		{voters, "if t.Term != b.Term || t.Incarnation != h.Incarnation {", "if t.Term < b.Term {"}}},
 	{"a write is acknowledged before it is on disk", false, []edit{
-		{voters, "sendOpts{after: max(o.writes[i].written, promise)}", "sendOpts{}"}}},
+		{voters, "sendOpts{after: max(o.writes[i].written, promise)}", "sendOpts{after: min(0, promise)}"}}},
 	{"a write is committed with one voter less than a quorum", true, []edit{
 		{lord, "need = c.quorum(p.Legion)", "need = max(1, c.quorum(p.Legion)-1)"}}},
 	{"the state is read when the vote is asked for, not after the promise is on disk", false, []edit{

@@ -27,6 +27,7 @@ type node struct {
 	paused                bool // no event is handled; they pile up
 	suspended             bool // as paused, and the network card is off
 	stopping              bool
+	hooks                 time.Duration // how long they run when nothing disturbs
 	backlog               []backlog
 	clock                 clock
 	disk                  *disk
@@ -297,7 +298,7 @@ func (n *node) do(a legion.Action) (stopped bool) {
 		}
 		hooks := w.between(0, 300*time.Millisecond)
 		if w.calm {
-			hooks = w.hooks
+			hooks = n.hooks
 		}
 		n.held[a.Legion] = a.Term
 		n.in(hooks, func() {

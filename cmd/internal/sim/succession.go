@@ -54,7 +54,7 @@ func (w *World) succession() error {
 	case 3:
 		// Its hooks run on, so that it cannot give anything back. Its beats are
 		// heard until it notices.
-		w.hooks = time.Minute
+		n.hooks = time.Minute
 		limit += slow(4 * w.Lease / 5)
 		w.isolate(n, true, false)
 	default:
@@ -82,8 +82,8 @@ func (w *World) succession() error {
 		return err
 	}
 	w.net.heal()
-	if w.hooks > 0 {
-		w.hooks = 0
+	if n.hooks > 0 {
+		n.hooks = 0
 		n.crash("crashes")
 	}
 	n.start()

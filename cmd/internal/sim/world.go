@@ -23,8 +23,7 @@ type World struct {
 	net    network
 	check  checker
 	trace  trace
-	calm   bool          // no more faults: the timings of a healthy machine
-	hooks  time.Duration // how long hooks run then
+	calm   bool // no more faults: the timings of a healthy machine
 	failed error
 }
 
