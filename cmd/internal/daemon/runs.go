@@ -194,6 +194,10 @@ func (r *runs) process(j jobs.Job, rec jobs.Record, log *zap.Logger) jobs.Record
 	res := p.Wait()
 	rec.State, rec.Reason, rec.ExitCode, rec.Signal = res.State, res.Reason, res.ExitCode, res.Signal
 	rec.Started, rec.Ended = res.Started.UTC(), res.Ended.UTC()
+	if rec.Signal == "KILL" && rec.State == jobs.Failed && j.OnUnlord == jobs.OnUnlordKill &&
+		rec.Slot.Legion != "" && !r.trusted(rec.Slot.Legion, rec.Term) {
+		rec.State, rec.Reason = jobs.Killed, "no longer lord" // by the guardian: the agent was frozen
+	}
 	return rec
 }
 
