@@ -25,7 +25,8 @@ type (
 	}
 	// Configure replaces the node's own part in the legions.
 	Configure struct{ Legions map[string]Legion }
-	// Propose asks for a fenced write; the answer is [Wrote] with the same ID.
+	// Propose asks for a fenced write; the answer is [Wrote] with the same ID,
+	// which must be new in this incarnation: voters know a repetition by it.
 	// Legion and Term say under which lordship; Term 0 asks for an unfenced one
 	// (a run's own outcome), which is repeated until a quorum has it.
 	Propose struct {

@@ -39,9 +39,11 @@
 //	 |    releases what it got, waits 1-3 beats   | a quorum granted
 //	 |                                            v
 //	 +----------- leaving <------------------- reigning
-//	   released    hooks run, still beating       | trustedUntil passed
-//	 ^                                            |
-//	 +--------------------------------------------+  at once, no matter what
+//	   let go,      |   told to: hooks run,
+//	   released     |   and it still beats
+//	                |
+//	                +-- trustedUntil passed: not lord from that very moment, no
+//	                    matter what; it beats no more, and nothing brings it back
 //
 // # Why at most one lord
 //
@@ -61,7 +63,10 @@
 //     looked up by it (model/lease.pml, variants 2 and 8).
 //   - A release that overtakes, or is overtaken by, a newer grant: releases
 //     carry the sender's sequence number; a voter ignores one that is older
-//     than its last grant, and requests older than a release (variant 3).
+//     than its last grant, and requests older than a release (variant 3). And
+//     no incarnation asks twice in one term, so a term given back is over.
+//   - A release while work of the reign still runs: it is sent only once the
+//     shell has let go. A shell that never does lets the grants run out.
 //   - Answers that arrive after the holder let go: letting go forgets every
 //     request, so nothing is left that they could be credited to (variant 9).
 //   - A voter that restarts and forgets whom it votes for: the grant is on
@@ -93,9 +98,12 @@
 //     another only after 1.25 leases.
 //   - A voter loses its disk: it comes back as another instance, which the
 //     electorate does not name: it may be lord but has no vote.
-//   - One-way cuts: a lord that is heard but does not hear falls, because a
-//     voter extends a grant only if the beat echoes an answer of its own from
-//     within the last lease.
+//   - One-way cuts: a lord that is heard but does not hear falls by its own
+//     clock and gives the throne back; were it to go on, a voter extends a
+//     grant only if the beat echoes an answer of its own from within the last
+//     lease.
+//   - Two stand at once and share the votes: the one that thinks itself the
+//     lesser gives its votes back at once, and voters tell the other.
 //   - A clock jump changes nothing: wall time is never used here but to number
 //     the first term. Suspend counts as time passed.
 //   - The core freezes: beats stop with it, and the lordships go.
