@@ -33,7 +33,7 @@ const (
 	gossipStop    = 200 * time.Millisecond
 	logStop       = 2 * time.Second
 	controlStop   = time.Second
-	retainEvery   = time.Hour
+	retainEvery   = time.Minute // a bounded piece of work each time
 	conflictAgain = time.Minute // between two complaints about a namesake
 
 	// A node without a cluster beats to itself.
@@ -232,6 +232,9 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 		return server.Stop(ctx)
 	})
 	d.spawn("retention", d.retain, nil)
+	if d.gossip != nil {
+		d.spawn("clocks", d.watchClocks, nil)
+	}
 	d.log.Info("agent started", logging.Event("started"), zap.String("version", d.opts.Version),
 		zap.Int("jobs", len(d.cfg.Jobs)), zap.Int("legions", len(d.cfg.Legions)), zap.String("socket", d.cfg.Control.Socket))
 	return nil
@@ -360,7 +363,6 @@ func (d *Daemon) merge(b []byte) {
 	if !ok {
 		return
 	}
-	d.presence.heard(s.Name, s.Wall, now)
 	for _, r := range s.Reigns {
 		d.lords.reigns(s.Name, r.Legion, r.Term, "", now)
 	}

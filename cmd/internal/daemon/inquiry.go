@@ -2,15 +2,27 @@ package daemon
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
+	"go.uber.org/zap"
+
+	"github.com/legion-cron/legion-cron/cmd/internal/logging"
 	"github.com/legion-cron/legion-cron/jobs"
 )
 
 // Questions between nodes: a byte that says what is asked, then an encoded
 // batch. The answer is an encoded batch; an empty one: no answer.
-const askRun = 'r' // how is this run of yours? One record each way.
+const (
+	askRun  = 'r' // how is this run of yours? One record each way.
+	askTime = 't' // what time is it? Unix nanoseconds, 8 bytes, big-endian.
+)
+
+// lookAtClocks is how often one node's clock is looked at: the cost does not
+// grow with the cluster, but the time until every clock was looked at does.
+const lookAtClocks = 10 * time.Second
 
 // inquire asks a run's node how the run is.
 func (d *Daemon) inquire(ctx context.Context, rec jobs.Record) (jobs.Record, error) {
@@ -38,6 +50,9 @@ func oneRecord(b []byte) (jobs.Record, error) {
 
 // serve answers a question of another node.
 func (d *Daemon) serve(ctx context.Context, _ string, q []byte) []byte {
+	if len(q) == 1 && q[0] == askTime {
+		return binary.BigEndian.AppendUint64(nil, uint64(d.clock().Wall.UnixNano()))
+	}
 	if len(q) == 0 || q[0] != askRun {
 		return nil
 	}
@@ -54,4 +69,45 @@ func (d *Daemon) serve(ctx context.Context, _ string, q []byte) []byte {
 		return nil
 	}
 	return a
+}
+
+// watchClocks compares the clocks of other nodes with ours, one at a time.
+func (d *Daemon) watchClocks(ctx context.Context) {
+	t := time.NewTicker(lookAtClocks)
+	defer t.Stop()
+	for {
+		if name, ok := d.presence.stalest(); ok {
+			d.lookAtClock(ctx, name)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// lookAtClock asks a node for the time. Its answer is taken to be from the
+// middle of the time that the question took.
+func (d *Daemon) lookAtClock(ctx context.Context, name string) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	began := d.clock().Wall
+	a, err := d.gossip.Call(ctx, name, []byte{askTime})
+	now := d.clock().Wall
+	if err != nil || len(a) != 8 {
+		d.presence.tried(name, now) // it is gossip's to say whether it is there
+		return
+	}
+	theirs := time.Unix(0, int64(binary.BigEndian.Uint64(a)))
+	skew := theirs.Sub(began.Add(now.Sub(began) / 2))
+	if !d.presence.measured(name, skew, now) {
+		return
+	}
+	if skew.Abs() > maxSkew {
+		d.log.Warn("clocks differ: is time synchronised on both hosts?", logging.Event("clock-skew"),
+			zap.String("member", name), zap.Duration("ahead", skew.Round(time.Millisecond)))
+	} else {
+		d.log.Info("clocks agree again", logging.Event("clock-skew"), zap.String("member", name))
+	}
 }

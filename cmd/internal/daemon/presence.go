@@ -9,8 +9,13 @@ import (
 	"github.com/legion-cron/legion-cron/legion/gossip"
 )
 
-// maxKnown bounds the nodes and the legions that are remembered.
-const maxKnown = 10_000
+const (
+	// maxKnown bounds the nodes and the legions that are remembered.
+	maxKnown = 10_000
+	// maxSkew is how far two clocks may be apart before it is worth a word.
+	// Leases do not mind; slots start and catch up by the lord's clock.
+	maxSkew = 500 * time.Millisecond
+)
 
 // A presence remembers when nodes came and went, as gossip tells it, and what
 // their clocks said.
@@ -22,9 +27,10 @@ type presence struct {
 
 type sighting struct {
 	gossip.Member
-	up    bool
-	since time.Time
-	skew  time.Duration
+	up       bool
+	since    time.Time
+	skew     time.Duration // its clock minus ours
+	measured time.Time     // when that was
 }
 
 func newPresence(now time.Time) *presence {
@@ -49,13 +55,39 @@ func (p *presence) note(ev gossip.Event, now time.Time) {
 	s.Member, s.up = ev.Member, up
 }
 
-// heard compares the sender's time of day with ours. An announcement is a few
-// gossip rounds on its way, and looks so much behind.
-func (p *presence) heard(name string, wall int64, now time.Time) {
+// stalest names the living node whose clock was looked at the longest ago.
+func (p *presence) stalest() (name string, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s := p.nodes[name]; s != nil && wall > 0 {
-		s.skew = time.UnixMilli(wall).Sub(now)
+	var oldest time.Time
+	for n, s := range p.nodes {
+		if s.up && (!ok || s.measured.Before(oldest)) {
+			name, oldest, ok = n, s.measured, true
+		}
+	}
+	return name, ok
+}
+
+// measured takes note of how far a node's clock is ahead of ours, and reports
+// whether that has just become, or ceased to be, too much.
+func (p *presence) measured(name string, skew time.Duration, now time.Time) (turned bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.nodes[name]
+	if s == nil {
+		return false
+	}
+	was := s.skew.Abs() > maxSkew
+	s.skew, s.measured = skew, now
+	return was != (skew.Abs() > maxSkew)
+}
+
+// tried takes note that a node's clock could not be looked at.
+func (p *presence) tried(name string, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.nodes[name]; s != nil {
+		s.measured = now
 	}
 }
 

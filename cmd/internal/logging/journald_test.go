@@ -29,7 +29,7 @@ const journaldProgram = "/lib/systemd/systemd-journald"
 // TestJournald starts the tests of TestInside in a namespace of their own.
 func TestJournald(t *testing.T) {
 	if os.Getenv(insideVar) != "" {
-		t.Skip("already inside")
+		return
 	}
 	if os.Getenv("CI") != "true" {
 		if os.Geteuid() != 0 {
@@ -153,7 +153,7 @@ func ours(e map[string]any) map[string]any {
 
 func TestInside(t *testing.T) {
 	if os.Getenv(insideVar) == "" {
-		t.Skip("is run by TestJournald")
+		return // TestJournald runs it, in a namespace of its own
 	}
 	if _, err := Open(Config{Format: "journald"}); err == nil {
 		t.Error("journald was opened before there was one")
@@ -313,7 +313,7 @@ const autoVar = "LEGION_CRON_TEST_AUTO"
 // TestAutoChild is the daemon of the auto test.
 func TestAutoChild(t *testing.T) {
 	if os.Getenv(autoVar) == "" {
-		t.Skip("is run by TestInside")
+		return // TestInside runs it
 	}
 	l, err := Open(Config{})
 	if err != nil {
