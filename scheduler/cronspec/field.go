@@ -66,8 +66,11 @@ func (c wallClock) fields(tokens []token, o Options) (Schedule, *fault) {
 	// By spelling, as in cronie: "*/2" and "*,1" count as stars too.
 	cal.and = tokens[2].star() || tokens[4].star()
 	c.fixed = !tokens[0].star() && !tokens[1].star()
-	c.warnings = p.warnings
-	return c.check(tokens[2])
+	s, f := c.check(tokens[2])
+	if f == nil && len(p.warnings) > 0 {
+		return warned{s, p.warnings}, nil
+	}
+	return s, f
 }
 
 func columns(n int) string {
