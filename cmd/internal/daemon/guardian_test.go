@@ -152,25 +152,43 @@ func TestAgentKilled(t *testing.T) {
 	if took > leaseBound {
 		t.Errorf("that is no faster than by the end of the lease")
 	}
-	lord.proc.Wait(5 * time.Second)
-	c.start(lord) // it needs the state directory, the address and the name again
 	lab.Eventually(t, 5*time.Second, "the run's processes are gone", func() bool { return living(run) == 0 })
+	began := time.Now()
 	lab.Eventually(t, 10*time.Second, "the run is lost", func() bool {
 		o, _ := next.outcome(run)
 		return o == "lost"
 	})
+	t.Logf("the run's processes are gone, and %v after that it is lost", time.Since(began).Round(time.Millisecond))
 	if _, why := next.outcome(run); !strings.Contains(why, "died") {
 		t.Errorf("it is lost because: %s", why)
 	}
 	lab.Eventually(t, 10*time.Second, "the next run", func() bool { return len(c.lines()) > 1 })
 	lab.Eventually(t, 10*time.Second, "the guardian is gone", func() bool { return !guards(guardian) })
 
-	lab.Eventually(t, 10*time.Second, "the agent is back", func() bool {
+	// The other way round, with an agent that is back at once: it needs the
+	// state directory, the address and the name of the dead one, whose guardian
+	// is still at work.
+	c.start(lord)
+	lab.Eventually(t, 10*time.Second, "three agents", func() bool {
 		s, err := lord.status()
 		return err == nil && len(s.Legions) == 1 && s.Legions[0].Lord == next.name
 	})
-	if again := waitGuardian(t, lord.proc.PID()); again == guardian {
+	guardian = waitGuardian(t, next.proc.PID())
+	next.proc.Kill(syscall.SIGKILL)
+	next.proc.Wait(5 * time.Second)
+	c.start(next)
+	last, took := c.successor(next, 2*lease)
+	t.Logf("the same, restarted at once: %s is lord %v later", last.name, took.Round(time.Millisecond))
+	lab.Eventually(t, 10*time.Second, "the agent is back", func() bool {
+		s, err := next.status()
+		return err == nil && len(s.Legions) == 1 && s.Legions[0].Lord == last.name
+	})
+	lab.Eventually(t, 10*time.Second, "the guardian is gone", func() bool { return !guards(guardian) })
+	if again := waitGuardian(t, next.proc.PID()); again == guardian {
 		t.Error("the restarted agent has the dead one's guardian")
+	}
+	if last.proc.Exited() || c.lord("foobar") != last {
+		t.Errorf("%s is not lord any more", last.name)
 	}
 }
 
@@ -227,15 +245,15 @@ func TestGuardianKilled(t *testing.T) {
 	for _, a := range c.agents {
 		if a != lord {
 			left = append(left, waitGuardian(t, a.proc.PID()))
-			a.proc.Kill(syscall.SIGTERM)
 		}
 	}
 	left = append(left, second)
 	for _, a := range c.agents {
 		if a != lord {
-			a.proc.Kill(syscall.SIGTERM)
-			a.proc.Kill(syscall.SIGTERM) // do not wait for its run
-			a.proc.Wait(20 * time.Second)
+			lab.Eventually(t, 20*time.Second, a.name+" ends", func() bool {
+				a.proc.Kill(syscall.SIGTERM) // the second one that arrives kills its run
+				return a.proc.Exited()
+			})
 		}
 	}
 	for _, pid := range left {
@@ -357,14 +375,20 @@ command = "echo $LEGION_RUN >> `+shared+`; sleep 600; exit 0"
 		return err == nil
 	})
 	next := waitGuardian(t, second.Process.Pid)
-	for range 2 {
-		if err := second.Process.Signal(syscall.SIGTERM); err != nil {
-			t.Fatal(err)
+	ended := make(chan error, 1)
+	go func() { ended <- second.Wait() }()
+	lab.Eventually(t, 20*time.Second, "the agent ends", func() bool {
+		_ = second.Process.Signal(syscall.SIGTERM) // the second one that arrives kills its run
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("after TERM: %v", err)
+			}
+			return true
+		default:
+			return false
 		}
-	}
-	if err := second.Wait(); err != nil {
-		t.Errorf("after TERM: %v", err)
-	}
+	})
 	if guards(next) {
 		t.Error("after a clean stop the guardian is left")
 	}
