@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -23,11 +24,14 @@ func (c *wallClock) NewTimer(d time.Duration) (<-chan time.Time, func()) {
 func run(t *testing.T, l *Loop) (seen func() []string) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
+	var mu sync.Mutex
 	var all []string
 	began := time.Now()
 	go func() {
 		defer close(done)
 		l.Run(ctx, func(now time.Time, due []Due) {
+			mu.Lock()
+			defer mu.Unlock()
 			for _, d := range due {
 				all = append(all, fmt.Sprintf("%s@%s+%d after %s", d.Key, d.At.Format("15:04:05"), d.Older.Count, time.Since(began)))
 			}
@@ -39,8 +43,11 @@ func run(t *testing.T, l *Loop) (seen func() []string) {
 	})
 	return func() []string {
 		synctest.Wait()
-		defer func() { all = nil }()
-		return all
+		mu.Lock()
+		defer mu.Unlock()
+		got := all
+		all = nil
+		return got
 	}
 }
 
