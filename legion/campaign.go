@@ -271,6 +271,9 @@ func (c *Core) onProbeAck(h Header, b ProbeAck) {
 func (c *Core) ask(k *campaign) {
 	k.wake = c.in(c.beatEvery() / 2)
 	for _, v := range c.electorate.Voters {
+		if k.refused[v.Name] == Preferred { // that passes
+			delete(k.refused, v.Name)
+		}
 		if _, ok := k.grants[v.Name]; !ok && k.refused[v.Name] == NotRefused {
 			c.askOne(k, v.Name)
 		}

@@ -15,10 +15,10 @@ var faults = []fault{
 		n.crash("crashes")
 		return n.start, w.between(10*time.Millisecond, 5*time.Second)
 	}},
-	{2, func(w *World) (func(), time.Duration) {
+	{4, func(w *World) (func(), time.Duration) {
 		n := w.anyNode()
 		n.stop()
-		return n.start, w.between(time.Second, 5*time.Second)
+		return n.start, w.between(100*time.Millisecond, 3*time.Second)
 	}},
 	{4, func(w *World) (func(), time.Duration) {
 		n := w.anyNode()

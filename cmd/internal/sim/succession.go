@@ -63,7 +63,7 @@ func (w *World) succession() error {
 	began := w.now
 	// Orphans are fought for one by one, and a win may change who is best for
 	// the next before everybody has heard of it.
-	limit += time.Duration(max(len(orphans)-1, 0)) * slow(3*w.Beat)
+	limit += time.Duration(max(len(orphans)-1, 0)) * slow(5*w.Beat)
 	for _, l := range orphans {
 		for {
 			if lord := w.lord(l, cluster); lord != nil && lord != n {
