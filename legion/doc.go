@@ -92,6 +92,9 @@
 //     beats; the other side's lords stop by themselves within 0.8 lease, by
 //     their own clocks, before the first side can elect.
 //   - The lord's host dies or is cut off: as above.
+//   - The lord's process dies and its host lives: whoever knows that for certain
+//     delivers the certificate that the core made beforehand ([Core.Certificate]);
+//     then as if it had stopped.
 //   - The lord stops (SIGTERM): it lets go first, then sends a death
 //     certificate; voters free its thrones and the next best campaigns at once.
 //   - A voter restarts: it takes the sitting lord back at once, and votes for

@@ -7,6 +7,7 @@
 //	foreman    owns what is due, what runs and what waits: one goroutine
 //	scribe     sends outcomes to the voters until a quorum has them
 //	runs       one goroutine for each living process
+//	guardian   another process, for when this one is killed or frozen
 //
 // A slot flows one way: the foreman's engine says it is due; the foreman asks
 // protocol to commit its claim; on commit a run starts it; the outcome goes to
@@ -33,8 +34,12 @@
 //
 //   - The disk is full: nothing that must be durable is acknowledged; the core
 //     is told and gives up its lordships until writes work again.
-//   - The agent is killed: what it left running is found by the next start,
-//     killed, and its runs are recorded lost.
+//   - The agent is killed: its guardian kills what it left running and tells
+//     the voters, so that others take over at once and record its runs lost
+//     (package guardian). Where the guardian was killed, too, the lease decides,
+//     and what is left running is found and killed by the next start.
+//   - The agent is frozen: its guardian kills the on_unlord="kill" runs when
+//     their lordships are over.
 //   - The core's loop stalls: no beats leave, and the lordships go elsewhere.
 //
 // # Not promised

@@ -330,7 +330,7 @@ command = "trap '' TERM; echo start $LEGION_NODE >> SHARED; while sleep 0.02; do
 func TestAloneKilled(t *testing.T) {
 	bin, dir := lab.Binary(t), shortDir(t)
 	shared := filepath.Join(dir, "shared")
-	load(t, dir, single+`
+	load(t, dir, strings.Replace(single, "state_dir", "stop_timeout = \"1s\"\nstate_dir", 1)+`
 [[job]]
 name = "long"
 schedule = "@every 1s"
@@ -375,20 +375,12 @@ command = "echo $LEGION_RUN >> `+shared+`; sleep 600; exit 0"
 		return err == nil
 	})
 	next := waitGuardian(t, second.Process.Pid)
-	ended := make(chan error, 1)
-	go func() { ended <- second.Wait() }()
-	lab.Eventually(t, 20*time.Second, "the agent ends", func() bool {
-		_ = second.Process.Signal(syscall.SIGTERM) // the second one that arrives kills its run
-		select {
-		case err := <-ended:
-			if err != nil {
-				t.Errorf("after TERM: %v", err)
-			}
-			return true
-		default:
-			return false
-		}
-	})
+	if err := second.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Wait(); err != nil {
+		t.Errorf("after TERM: %v", err)
+	}
 	if guards(next) {
 		t.Error("after a clean stop the guardian is left")
 	}
