@@ -176,21 +176,28 @@ func descriptor(clock wallClock, tokens []token) (Schedule, *fault) {
 	case "@at":
 		return parseAt(clock, name, args)
 	}
+	var s Schedule
+	switch name.text {
+	case "@lord":
+		s = trigger(OnLord)
+	case "@start":
+		s = trigger(OnStart)
+	case "@reboot":
+		return nil, faultf(name.offset, "@reboot is not known: @start fires when the agent starts, @lord when the node becomes lord")
+	default:
+		fields, ok := descriptors[name.text]
+		if !ok {
+			return nil, faultf(name.offset, "%q is not known: yearly, annually, monthly, weekly, daily, midnight, hourly, every, at, lord and start are", name.text)
+		}
+		var f *fault
+		if s, f = clock.fields(split(fields), Options{}); f != nil {
+			return nil, f
+		}
+	}
 	if len(args) > 0 {
 		return nil, faultf(args[0].offset, "%s takes no argument", name.text)
 	}
-	if fields, ok := descriptors[name.text]; ok {
-		return clock.fields(split(fields), Options{})
-	}
-	switch name.text {
-	case "@lord":
-		return trigger(OnLord), nil
-	case "@start":
-		return trigger(OnStart), nil
-	case "@reboot":
-		return nil, faultf(name.offset, "@reboot is not known: @start fires when the agent starts, @lord when the node becomes lord")
-	}
-	return nil, faultf(name.offset, "%q is not known: yearly, annually, monthly, weekly, daily, midnight, hourly, every, at, lord and start are", name.text)
+	return s, nil
 }
 
 // An every fires at the multiples of its period, counted from the Unix epoch.
