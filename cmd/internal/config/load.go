@@ -30,6 +30,12 @@ var pending = []string{
 	"http",
 	"legion.NAME.on",
 	"legion.NAME.scroll",
+	"legion.NAME.unsafe_quorum",
+	"legion.NAME.preempt",
+	"legion.NAME.preempt_delay",
+	"legion.NAME.stickiness",
+	"legion.NAME.lord_error_suspend",
+	"cluster.forget_after",
 	"job.notify",
 	"job.ping_url",
 }
