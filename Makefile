@@ -1,7 +1,7 @@
 VERSION ?= 0.1.0-dev
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 
-.PHONY: help build test race lint fuzz sim
+.PHONY: help build test race lint fuzz sim sweep
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
@@ -23,5 +23,8 @@ lint: ## vet, staticcheck and the house rules, without the other tests
 fuzz: ## every fuzz target, FUZZTIME each (10s)
 	scripts/fuzz.sh
 
-sim: ## the simulator; SEED=n replays one run
-	go test -count=1 ./cmd/internal/sim/... $(if $(SEED),-args -seed $(SEED))
+sim: ## the simulator with SEEDS (10000); SEED=n replays one run
+	go test -count=1 -timeout 3h -run TestSeeds ./cmd/internal/sim -args $(if $(SEED),-seed $(SEED),-seeds $(or $(SEEDS),10000))
+
+sweep: ## every schedule kind against the oracle, at every transition of every zone
+	go test -count=1 -timeout 1h -run 'TestOracle$$' ./scheduler/cronspec -args -sweep
