@@ -22,7 +22,9 @@ const (
 	// room for hundreds. It may hold up a beat.
 	writeTimeout = 100 * time.Millisecond
 	// restartPause is between the end of a guardian and the start of another.
-	restartPause = time.Second
+	// It doubles up to maxRestartPause while they do not live as long as that.
+	restartPause    = time.Second
+	maxRestartPause = time.Minute
 	// dismissTimeout is how long a dismissed guardian may take to be gone.
 	dismissTimeout = 2 * time.Second
 )
@@ -264,7 +266,8 @@ func spawn() (*child, error) {
 // supervise waits for guardians and starts others until one is dismissed.
 func (g *Guardian) supervise() {
 	defer close(g.done)
-	for {
+	for pause := restartPause; ; pause = min(2*pause, maxRestartPause) {
+		born := time.Now()
 		g.mu.Lock()
 		c := g.child
 		g.mu.Unlock()
@@ -274,6 +277,9 @@ func (g *Guardian) supervise() {
 			g.child = nil
 			c.pipe.Close() // only now: its end is the agent's death
 			g.mu.Unlock()
+			if time.Since(born) > maxRestartPause {
+				pause = restartPause
+			}
 			select {
 			case <-g.dismissed:
 				return
@@ -284,7 +290,7 @@ func (g *Guardian) supervise() {
 		select {
 		case <-g.dismissed:
 			return
-		case <-time.After(restartPause):
+		case <-time.After(pause):
 		}
 		g.start()
 	}
