@@ -185,8 +185,14 @@ func (w *ward) Sweep(_ context.Context, match func(runner.Tag) bool) ([]runner.T
 }
 
 func (w *ward) Cgroups() string        { return "yes" }
-func (w *ward) set(time.Duration)      {}
 func (w *ward) rings() <-chan struct{} { return w.ring }
+
+func (w *ward) set(after time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.did = append(w.did, "sleep "+after.String())
+}
+
 func (w *ward) tell(t *testing.T, f frame) {
 	t.Helper()
 	b, err := f.encode()
@@ -244,7 +250,7 @@ func TestBury(t *testing.T) {
 		t.Fatalf("at the end of the file it knows %+v", end)
 	}
 	w.bury(end)
-	if want := "kill strict, deliver, kill finish"; w.done() != want {
+	if want := "sleep 1h0m0s, kill strict, deliver, kill finish"; w.done() != want {
 		t.Errorf("it did %q, want %q", w.done(), want)
 	}
 }
@@ -253,7 +259,7 @@ func TestDismissed(t *testing.T) {
 	w := newWard(tags()...)
 	w.tell(t, frame{Began: &run{"strict", "l"}, Held: []holding{{"l", at(time.Hour)}}})
 	w.tell(t, frame{Dismissed: true})
-	if end := <-w.end; end != nil || w.done() != "" {
+	if end := <-w.end; end != nil || strings.Contains(w.done(), "kill") {
 		t.Errorf("dismissed it goes on with %+v, after %q", end, w.done())
 	}
 }
@@ -261,19 +267,18 @@ func TestDismissed(t *testing.T) {
 func TestFrozen(t *testing.T) {
 	w := newWard(tags()...)
 	w.tell(t, frame{Began: &run{"strict", "l"}, Held: []holding{{"l", at(time.Second)}}})
-	w.ring <- struct{}{}
-	w.ring <- struct{}{} // so the first has been dealt with
-	if w.done() != "" {
-		t.Errorf("too early it did %q", w.done())
+	did := func(want string) {
+		t.Helper()
+		lab.Eventually(t, patience, want, func() bool { return w.done() == want })
 	}
+	did("sleep 1s")
+	w.ring <- struct{}{} // too early
+	did("sleep 1s, sleep 1s")
 	w.mu.Lock()
 	w.now = time.Second
 	w.mu.Unlock()
 	w.ring <- struct{}{}
-	w.ring <- struct{}{}
-	if want := "kill strict"; w.done() != want {
-		t.Errorf("when the lordship was over it did %q, want %q", w.done(), want)
-	}
+	did("sleep 1s, sleep 1s, kill strict, sleep " + lookAgain.String())
 	w.pipe.Close()
 	<-w.end
 }
