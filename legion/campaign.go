@@ -354,9 +354,16 @@ func (c *Core) refused(k *campaign, h Header, why Refusal, again time.Duration) 
 		t.hinted = false
 	}
 	split := false
-	if why == Occupied && k.phase == asking && k.highest >= k.term { // a rival's, not the last lord's
+	if k.phase == asking && k.highest >= k.term { // a rival's doing, not the last lord's
 		own, _ := c.rank(k.legion)
-		split = c.better(t, own, c.cfg.Name) > 0
+		best := c.better(t, own, c.cfg.Name) == 0
+		if why == StaleTerm && best { // the rival gave way: again, in a higher term
+			c.withdraw(k)
+			c.rest(k.legion, c.jitter(0, c.beatEvery()/slowProbe))
+			c.look = true
+			return
+		}
+		split = why == Occupied && !best
 	}
 	if split || len(c.electorate.Voters)-len(k.refused) < c.quorum(k.legion) {
 		c.fail(k, why.String())

@@ -67,7 +67,7 @@ var faults = []fault{
 			}
 		}, w.between(w.Lease/2, 4*w.Lease)
 	}},
-	{2, func(w *World) (func(), time.Duration) { // a failing disk, and perhaps a crash
+	{4, func(w *World) (func(), time.Duration) { // a failing disk, and perhaps a crash
 		n, crash := w.anyNode(), w.maybe(0.7)
 		n.disk.slow = true
 		return func() {
