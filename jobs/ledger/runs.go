@@ -90,6 +90,21 @@ func (s *Store) Lookup(keys ...jobs.Key) ([]jobs.Record, error) {
 	return found, nil
 }
 
+// Slots returns all that the ledger has of the slots: every attempt, and what
+// else became of them, in the order of the slots asked for and then of attempts.
+func (s *Store) Slots(slots ...jobs.Slot) ([]jobs.Record, error) {
+	var found []jobs.Record
+	for _, slot := range slots {
+		records, err := queryRecords(context.Background(), s.readDB,
+			"SELECT "+runColumns+" FROM runs WHERE slot = ? AND legion = ? ORDER BY attempt, run", slot.String(), slot.Legion)
+		if err != nil {
+			return nil, fmt.Errorf("look up slots: %w", s.explain(err))
+		}
+		found = append(found, records...)
+	}
+	return found, nil
+}
+
 // Limits of one call of Retain.
 const (
 	retainChunk  = 500    // rows of one transaction: what a claim may have to wait for

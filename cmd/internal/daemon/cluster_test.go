@@ -41,7 +41,8 @@ type agent struct {
 	proc              *lab.Proc
 }
 
-// newCluster starts n agents named n1 to nN whose configuration ends with jobs.
+// newCluster starts n agents named n1 to nN whose configuration ends with jobs,
+// in which SHARED is the shared file, and VALOR less for each node.
 func newCluster(t *testing.T, n int, jobs string) *cluster {
 	t.Helper()
 	c := &cluster{t: t, lab: lab.New(t, n), bin: lab.Binary(t)}
@@ -76,7 +77,8 @@ keys_file = %q
 socket = "sock"
 [log]
 format = "console"
-%s`, a.name, h.Addr, strings.Join(join, ", "), keys, strings.ReplaceAll(jobs, "SHARED", c.shared)), 0o600)
+%s`, a.name, h.Addr, strings.Join(join, ", "), keys,
+			strings.NewReplacer("SHARED", c.shared, "VALOR", fmt.Sprint(100*(n-i))).Replace(jobs)), 0o600)
 		c.agents = append(c.agents, a)
 		c.start(a)
 	}

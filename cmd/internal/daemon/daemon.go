@@ -249,7 +249,7 @@ func (d *Daemon) assemble() {
 	d.runs = &runs{
 		host: d.host, output: d.logs, log: d.log, clock: d.clock, disk: d.disk, scribe: d.scribe,
 		dir: filepath.Join(d.cfg.Node.StateDir, "output"), trusted: d.protocol.trusted, guard: d.protocol.guard, stopping: f.stopping,
-		living: map[string]*runner.Process{}, wanted: map[string]string{},
+		living: map[string]*runner.Process{}, wanted: map[string]wish{},
 	}
 	if n := d.cfg.Node.MaxRuns; n > 0 {
 		d.runs.limit = make(chan struct{}, n)
@@ -352,7 +352,7 @@ func (d *Daemon) startGossip(lc legion.Config) error {
 		return nil
 	})
 	d.protocol.net = g
-	d.foreman.inquire = d.inquire
+	d.foreman.inquire, d.foreman.recollect = d.inquire, d.recollect
 	return nil
 }
 

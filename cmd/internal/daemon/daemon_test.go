@@ -13,6 +13,7 @@ import (
 	"github.com/legion-cron/legion-cron/cmd/internal/control"
 	"github.com/legion-cron/legion-cron/cmd/internal/daemon"
 	"github.com/legion-cron/legion-cron/cmd/internal/lab"
+	"github.com/legion-cron/legion-cron/jobs"
 	"github.com/legion-cron/legion-cron/jobs/ledger"
 )
 
@@ -396,5 +397,43 @@ command = "true"
 				slots[key] = true
 			}
 		}
+	}
+}
+
+// TestLetGo: a run that must end with the lordship is dead before the node
+// lets the lordship go.
+func TestLetGo(t *testing.T) {
+	dir := shortDir(t)
+	n := startNode(t, dir, single+`
+[[job]]
+name = "bound"
+legion = "foobar"
+schedule = "@every 1s"
+on_unlord = "kill"
+command = "sleep 600"
+`)
+	lab.Eventually(t, 10*time.Second, "a living run", func() bool {
+		return len(n.runs(control.RunsQuery{Outcome: "running"})) == 1
+	})
+	n.stop()
+	s, err := ledger.Open(ledger.Config{Dir: filepath.Join(dir, "state")}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	runs, err := s.Runs(ledger.Query{Job: "bound"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	killed := 0
+	for _, r := range runs {
+		if r.State == jobs.Killed && r.Reason != "" {
+			killed++
+		} else if r.State != jobs.Skipped {
+			t.Errorf("after the lordship was let go: %v", r)
+		}
+	}
+	if killed != 1 {
+		t.Errorf("%d runs were killed, want 1: %v", killed, runs)
 	}
 }

@@ -82,11 +82,10 @@ func (f *foreman) catchUp(e *entry, at time.Time) time.Duration {
 	if e.CatchUp != jobs.CatchUpDefault {
 		return e.CatchUp
 	}
-	const most = 5 * time.Minute
 	if next := e.schedule.Next(at); !next.IsZero() {
-		return min(most, next.Sub(at))
+		return min(defaultCatchUp, next.Sub(at))
 	}
-	return most
+	return defaultCatchUp
 }
 
 // whyMissed says why nobody took a slot when it was due.
@@ -131,8 +130,10 @@ func (f *foreman) decideSlot(e *entry, at time.Time, b *decision) {
 		return
 	case len(living) == 0 || e.Overlap == jobs.OverlapAllow:
 	case e.Overlap == jobs.OverlapReplace:
-		for id := range living {
-			b.stops = append(b.stops, stop{e.key, id, "replaced by " + rec.Slot.String()})
+		for id, old := range living {
+			if old.Incarnation == f.incarnation { // another node's ends by itself
+				b.stops = append(b.stops, stop{e.key, id, "replaced by " + rec.Slot.String()})
+			}
 		}
 		f.enqueue(e, rec, b, 1)
 		return

@@ -44,12 +44,16 @@ type foreman struct {
 	away     func(node, incarnation string, since time.Time) bool // no word of it since
 	dead     func(incarnation string) bool                        // it has a death certificate
 
-	inquire func(ctx context.Context, rec jobs.Record) (jobs.Record, error) // asks a run's node; nil: there are no others
+	// These ask other nodes, if there are any: a run's node how the run is, and
+	// a voter what it knows of the slots of records.
+	inquire   func(ctx context.Context, rec jobs.Record) (jobs.Record, error)
+	recollect func(ctx context.Context, voter string, slots []jobs.Record) ([]jobs.Record, error)
 
-	inbox  *mailbox[func()]
-	engine *scheduler.Engine
-	jobs   map[string]*entry // by key
-	reigns map[string]*reign // by legion
+	inbox   *mailbox[func()]
+	engine  *scheduler.Engine
+	jobs    map[string]*entry   // by key
+	reigns  map[string]*reign   // by legion
+	leaving map[string]*leaving // by legion
 	// living are the runs that count for overlap, by job key and run id: this
 	// node's own, and those that a reign found in the ledger.
 	living  map[string]map[string]jobs.Record
@@ -82,6 +86,7 @@ func newForeman() *foreman {
 		engine:   scheduler.NewEngine(0),
 		jobs:     map[string]*entry{},
 		reigns:   map[string]*reign{},
+		leaving:  map[string]*leaving{},
 		living:   map[string]map[string]jobs.Record{},
 		queued:   map[string][]jobs.Record{},
 		asked:    map[string]time.Time{},
@@ -276,6 +281,7 @@ func (f *foreman) start(e *entry, rec jobs.Record) {
 		defer f.wg.Done()
 		end := f.runs.execute(e.Job, rec)
 		f.do(func() {
+			f.runs.forget(rec.Run)
 			f.ended(e.key, end)
 			f.rest()
 		})
@@ -285,6 +291,10 @@ func (f *foreman) start(e *entry, rec jobs.Record) {
 // ended takes the end of a run: its place is free, a failed one may be tried
 // again, and what waited may go.
 func (f *foreman) ended(key string, rec jobs.Record) {
+	if l := f.leaving[rec.Slot.Legion]; l != nil && l.runs[rec.Run] {
+		delete(l.runs, rec.Run)
+		f.letGoIfDone(l)
+	}
 	delete(f.living[key], rec.Run)
 	if len(f.living[key]) == 0 {
 		delete(f.living, key)
@@ -329,8 +339,7 @@ func (f *foreman) retry(e *entry, rec jobs.Record) {
 		f.next(e)
 		return
 	}
-	again := f.record(e, rec.Scheduled)
-	again.Slot, again.Attempt, again.Manual = rec.Slot, rec.Attempt+1, rec.Manual
+	again := f.nextAttempt(e, rec)
 	again.Run = newRun()
 	f.live(e.key, again) // nothing else may take its place while it waits
 	f.later(f.reigns[e.Legion], delay, func() {
@@ -340,7 +349,7 @@ func (f *foreman) retry(e *entry, rec jobs.Record) {
 			return
 		}
 		b := &decision{}
-		f.claim(cur, again, b)
+		f.claimNext(cur, rec, again, b)
 		f.commit(cur.Legion, b)
 	}, func() { delete(f.living[e.key], again.Run) })
 }

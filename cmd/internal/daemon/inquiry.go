@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -16,8 +17,9 @@ import (
 // Questions between nodes: a byte that says what is asked, then an encoded
 // batch. The answer is an encoded batch; an empty one: no answer.
 const (
-	askRun  = 'r' // how is this run of yours? One record each way.
-	askTime = 't' // what time is it? Unix nanoseconds, 8 bytes, big-endian.
+	askRun   = 'r' // how is this run of yours? One record each way.
+	askSlots = 's' // what do you know of the slots of these records? Records each way.
+	askTime  = 't' // what time is it? Unix nanoseconds, 8 bytes, big-endian.
 )
 
 // lookAtClocks is how often one node's clock is looked at: the cost does not
@@ -53,6 +55,9 @@ func (d *Daemon) serve(ctx context.Context, _ string, q []byte) []byte {
 	if len(q) == 1 && q[0] == askTime {
 		return binary.BigEndian.AppendUint64(nil, uint64(d.clock().Wall.UnixNano()))
 	}
+	if len(q) > 0 && q[0] == askSlots {
+		return d.recollection(q[1:])
+	}
 	if len(q) == 0 || q[0] != askRun {
 		return nil
 	}
@@ -66,6 +71,46 @@ func (d *Daemon) serve(ctx context.Context, _ string, q []byte) []byte {
 	}
 	a, err := jobs.Batch{Records: said}.Encode()
 	if err != nil {
+		return nil
+	}
+	return a
+}
+
+// recollect asks a voter what it knows of the slots of records.
+func (d *Daemon) recollect(ctx context.Context, voter string, slots []jobs.Record) ([]jobs.Record, error) {
+	q, err := jobs.Batch{Records: slots}.Encode()
+	if err != nil {
+		return nil, err
+	}
+	a, err := d.gossip.Call(ctx, voter, append([]byte{askSlots}, q...))
+	if err != nil {
+		return nil, err
+	}
+	b, err := jobs.DecodeBatch(a)
+	if err != nil {
+		return nil, err
+	}
+	asked := map[jobs.Slot]bool{}
+	for _, rec := range slots {
+		asked[rec.Normal().Slot] = true
+	}
+	return slices.DeleteFunc(b.Records, func(rec jobs.Record) bool { return !asked[rec.Normal().Slot] }), nil
+}
+
+// recollection answers recollect; nil, which is no answer, if it cannot.
+func (d *Daemon) recollection(q []byte) []byte {
+	b, err := jobs.DecodeBatch(q)
+	if err != nil || len(b.Records) > recallChunk {
+		return nil
+	}
+	said, err := d.foreman.recollection(b.Records)
+	if err != nil {
+		d.log.Error("recollect slots", zap.Error(err))
+		return nil
+	}
+	a, err := jobs.Batch{Records: said}.Encode()
+	if err != nil {
+		d.log.Error("recollect slots", zap.Error(err))
 		return nil
 	}
 	return a

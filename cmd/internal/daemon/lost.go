@@ -40,9 +40,7 @@ func (f *foreman) findLost(now time.Time) {
 			b.Records = append(b.Records, lost)
 			delete(runs, id)
 			if e != nil && e.OnLost == jobs.OnLostRerun {
-				again := f.record(e, rec.Scheduled)
-				again.Slot, again.Attempt, again.Manual = rec.Slot, rec.Attempt+1, rec.Manual
-				f.claim(e, again, b)
+				f.claim(e, f.nextAttempt(e, rec), b)
 			}
 			f.log.Warn("run lost", logging.Legion(r.legion), logging.Term(r.term), logging.Job(rec.Job),
 				logging.Slot(rec.Slot.String()), logging.Run(rec.Run), logging.Attempt(rec.Attempt), logging.Outcome(lost.State.String()), zap.String("reason", lost.Reason))
@@ -67,7 +65,7 @@ func (f *foreman) observe(records []jobs.Record) {
 	for _, rec := range records {
 		key := jobKey(rec.Slot.Legion, rec.Job)
 		if _, ok := f.living[key][rec.Run]; ok && rec.State.Settled() && rec.Node != f.node {
-			f.ended(key, rec)
+			f.over(key, rec)
 		}
 	}
 }
@@ -110,12 +108,17 @@ func (f *foreman) told(key string, rec, said jobs.Record, err error) {
 		return
 	}
 	f.scribe.put(said)
-	delete(f.living[key], rec.Run)
-	if said.State == jobs.NeverStarted {
-		f.goOn(key, said)
-	} else {
-		f.ended(key, said)
+	f.over(key, said)
+}
+
+// over takes the end of another node's run.
+func (f *foreman) over(key string, rec jobs.Record) {
+	if rec.State == jobs.NeverStarted && f.reigns[rec.Slot.Legion] != nil {
+		delete(f.living[key], rec.Run)
+		f.goOn(key, rec)
+		return
 	}
+	f.ended(key, rec)
 }
 
 // account is what this node answers when it is asked about a run that was

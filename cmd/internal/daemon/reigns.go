@@ -49,9 +49,27 @@ func (f *foreman) begin(a legion.Reign) {
 				f.protocol.post(legion.Abandon{Legion: a.Legion, Reason: err.Error()})
 				return
 			}
-			f.schedule(r)
+			f.recall(r, a.States, func(said []jobs.Record, err error) { f.recalled(r, said, err) })
 		})
 	})
+}
+
+// recalled goes on with a reign once nothing is in doubt any more.
+func (f *foreman) recalled(r *reign, said []jobs.Record, err error) {
+	switch {
+	case err != nil:
+		f.protocol.post(legion.Abandon{Legion: r.legion, Reason: err.Error()})
+	case len(said) == 0:
+		f.schedule(r)
+	default:
+		f.heard(said, func(err error) {
+			f.do(func() {
+				if f.reigns[r.legion] == r {
+					f.recalled(r, nil, err)
+				}
+			})
+		})
+	}
 }
 
 // takeOver returns what the voters had written, to be merged into the ledger
@@ -98,6 +116,7 @@ func (f *foreman) schedule(r *reign) {
 	}
 	f.look = time.Time{}
 	f.setJobs(r.legion, known.Marks, func(*entry) bool { return true })
+	f.resume(r)
 	for key, e := range f.jobs {
 		if e.Legion == r.legion && len(f.queued[key]) > 0 {
 			f.next(e)
@@ -118,16 +137,32 @@ func (f *foreman) neverStarted(key string, rec jobs.Record) {
 
 // goOn claims the next attempt of a slot whose last one never started.
 func (f *foreman) goOn(key string, rec jobs.Record) {
-	now := f.clock().Wall
 	e := f.jobs[key]
-	if e == nil || !e.Enabled || now.Sub(rec.Scheduled) > f.catchUp(e, rec.Scheduled) {
+	if e == nil || !f.mayGoOn(e, rec, f.clock().Wall) {
 		return
 	}
+	b := &decision{}
+	f.claimNext(e, rec, f.nextAttempt(e, rec), b)
+	f.commit(e.Legion, b)
+}
+
+func (f *foreman) mayGoOn(e *entry, rec jobs.Record, now time.Time) bool {
+	return e.Enabled && now.Sub(rec.Scheduled) <= f.catchUp(e, rec.Scheduled)
+}
+
+// nextAttempt is the attempt after rec of the same slot.
+func (f *foreman) nextAttempt(e *entry, rec jobs.Record) jobs.Record {
 	again := f.record(e, rec.Scheduled)
 	again.Slot, again.Attempt, again.Manual = rec.Slot, rec.Attempt+1, rec.Manual
-	b := &decision{}
+	return again
+}
+
+// claimNext claims again, the attempt after last. The end of the last one goes
+// into the same write, so that whoever finds that one without an end knows
+// that a quorum has no claim of the attempt after it.
+func (f *foreman) claimNext(e *entry, last, again jobs.Record, b *decision) {
+	b.Records = append(b.Records, last)
 	f.claim(e, again, b)
-	f.commit(e.Legion, b)
 }
 
 // setJobs sets the wanted jobs of an owner going from their marks. A job that
@@ -176,28 +211,61 @@ func (f *foreman) setJobs(owner string, marks []jobs.Mark, wanted func(*entry) b
 }
 
 // end stops acting on a lordship. What waits and what others run is the next
-// lord's to see to.
+// lord's to see to; what must end with it is dead before it is let go.
 func (f *foreman) end(a legion.Unreign) {
 	r := f.reigns[a.Legion]
-	if r != nil && r.term == a.Term {
-		r.cancel()
-		delete(f.reigns, a.Legion)
-		for key, e := range f.jobs {
-			if e.Legion != a.Legion {
-				continue
-			}
-			f.engine.Remove(key)
-			delete(f.queued, key)
-			for id, rec := range f.living[key] {
-				if rec.Node != f.node || rec.Incarnation != f.incarnation {
-					delete(f.living[key], id)
-				} else if e.OnUnlord == jobs.OnUnlordKill {
-					f.runs.kill(id, "no longer lord")
-				}
+	if r == nil || r.term != a.Term {
+		f.protocol.post(legion.LetGo{Legion: a.Legion, Term: a.Term})
+		return
+	}
+	r.cancel()
+	delete(f.reigns, a.Legion)
+	l := &leaving{Unreign: a, runs: map[string]bool{}}
+	for key, e := range f.jobs {
+		if e.Legion != a.Legion {
+			continue
+		}
+		f.engine.Remove(key)
+		delete(f.queued, key)
+		for id, rec := range f.living[key] {
+			if rec.Node != f.node || rec.Incarnation != f.incarnation {
+				delete(f.living[key], id)
+			} else if e.OnUnlord == jobs.OnUnlordKill {
+				l.runs[id] = true
+				f.runs.kill(id, "no longer lord")
 			}
 		}
 	}
-	f.protocol.post(legion.LetGo{Legion: a.Legion, Term: a.Term})
+	f.leaving[a.Legion] = l
+	l.bound = time.AfterFunc(letGoBound, func() { f.do(func() { f.letGo(l) }) })
+	f.letGoIfDone(l)
+}
+
+// A leaving is a lordship that has ended and is not let go yet, because runs
+// that must end with it still live.
+type leaving struct {
+	legion.Unreign
+	runs  map[string]bool
+	bound *time.Timer
+}
+
+// letGoBound is how long runs that do not die keep a lordship that this node
+// gives up by itself. One that ran out is over whatever they do.
+const letGoBound = 10 * time.Second
+
+func (f *foreman) letGoIfDone(l *leaving) {
+	if len(l.runs) == 0 {
+		f.letGo(l)
+	}
+}
+
+// letGo lets a successor come.
+func (f *foreman) letGo(l *leaving) {
+	if f.leaving[l.Legion] == l {
+		l.bound.Stop()
+		delete(f.leaving, l.Legion)
+		f.protocol.post(legion.LetGo{Legion: l.Legion, Term: l.Term})
+	}
 }
 
 // configure replaces the jobs. Those whose timing is the same keep their place.

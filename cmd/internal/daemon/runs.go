@@ -33,25 +33,39 @@ type runs struct {
 
 	mu     sync.Mutex
 	living map[string]*runner.Process // by run id
-	wanted map[string]string          // runs to be stopped that have no process yet, and why
+	wanted map[string]wish            // runs to be ended that have no process yet
 	killed bool                       // no new ones
+}
+
+// A wish is that a run end.
+type wish struct {
+	why     string
+	forGood bool // and its slot with it; else the slot goes on with another attempt
 }
 
 // stop ends a run politely, kill at once. A run that has no process yet never
 // gets one.
-func (r *runs) stop(run, why string) { r.end(run, why, (*runner.Process).Stop) }
-func (r *runs) kill(run, why string) { r.end(run, why, (*runner.Process).Kill) }
+func (r *runs) stop(run, why string) { r.end(run, wish{why, true}, (*runner.Process).Stop) }
+func (r *runs) kill(run, why string) { r.end(run, wish{why, false}, (*runner.Process).Kill) }
 
-func (r *runs) end(run, why string, how func(*runner.Process, string)) {
+func (r *runs) end(run string, w wish, how func(*runner.Process, string)) {
 	r.mu.Lock()
 	p := r.living[run]
 	if p == nil {
-		r.wanted[run] = why
+		r.wanted[run] = w
 	}
 	r.mu.Unlock()
 	if p != nil {
-		how(p, why)
+		how(p, w.why)
 	}
+}
+
+// forget takes note that a run is over, so that it can no longer be ended.
+func (r *runs) forget(run string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.living, run)
+	delete(r.wanted, run)
 }
 
 // stopAll ends every run politely.
@@ -77,10 +91,10 @@ func (r *runs) killAll(why string) {
 	}
 }
 
-// unwanted says why a claimed run must not start any more, or "".
-func (r *runs) unwanted(rec jobs.Record) string {
+// unwanted says why a claimed run must not start any more; the zero wish: it may.
+func (r *runs) unwanted(rec jobs.Record) wish {
 	r.mu.Lock()
-	why, ok := r.wanted[rec.Run]
+	w, ok := r.wanted[rec.Run]
 	killed := r.killed
 	r.mu.Unlock()
 	select {
@@ -90,13 +104,13 @@ func (r *runs) unwanted(rec jobs.Record) string {
 	}
 	switch {
 	case ok:
-		return why
+		return w
 	case killed:
-		return "stopping"
+		return wish{why: "stopping"}
 	case rec.Slot.Legion != "" && !r.trusted(rec.Slot.Legion, rec.Term):
-		return "no longer lord"
+		return wish{why: "no longer lord"}
 	}
-	return ""
+	return wish{}
 }
 
 // execute runs a claimed attempt to its end and returns its last record,
@@ -104,12 +118,6 @@ func (r *runs) unwanted(rec jobs.Record) string {
 func (r *runs) execute(j jobs.Job, rec jobs.Record) jobs.Record {
 	log := r.log.With(logging.Legion(rec.Slot.Legion), logging.Term(rec.Term), logging.Job(rec.Job),
 		logging.Slot(rec.Slot.String()), logging.Run(rec.Run), logging.Attempt(rec.Attempt))
-	defer func() {
-		r.mu.Lock()
-		delete(r.living, rec.Run)
-		delete(r.wanted, rec.Run)
-		r.mu.Unlock()
-	}()
 	if r.limit != nil {
 		select {
 		case r.limit <- struct{}{}:
@@ -119,20 +127,23 @@ func (r *runs) execute(j jobs.Job, rec jobs.Record) jobs.Record {
 	}
 	// That it is about to start is durable before there is a process: an agent
 	// that dies in between finds it, and does not take it for never started.
-	why := r.unwanted(rec)
-	if why == "" {
+	end := r.unwanted(rec)
+	if end.why == "" {
 		rec.State = jobs.Starting
 		if err := r.disk.write(context.Background(), ledger.Writes{Records: []jobs.Record{rec}}); err != nil {
-			why = err.Error()
+			end.why = err.Error()
 		}
 	}
-	if why == "" {
-		why = r.unwanted(rec) // the disk may have taken long
+	if end.why == "" {
+		end = r.unwanted(rec) // the disk may have taken long
 	}
-	if why != "" {
-		rec.State, rec.Reason, rec.Ended = jobs.NeverStarted, why, r.clock().Wall.UTC()
+	if end.why != "" {
+		rec.State, rec.Reason, rec.Ended = jobs.NeverStarted, end.why, r.clock().Wall.UTC()
+		if end.forGood {
+			rec.State, rec.ExitCode = jobs.Killed, -1 // before it began
+		}
 		r.scribe.put(rec)
-		log.Warn("run never started", logging.Event("run-ended"), logging.Outcome(rec.State.String()), zap.String("reason", why))
+		log.Warn("run "+rec.State.String(), logging.Event("run-ended"), logging.Outcome(rec.State.String()), zap.String("reason", end.why))
 		return rec
 	}
 	rec = r.process(j, rec, log)
@@ -179,14 +190,14 @@ func (r *runs) process(j jobs.Job, rec jobs.Record, log *zap.Logger) jobs.Record
 	}
 	r.mu.Lock()
 	r.living[rec.Run] = p
-	why, stop := r.wanted[rec.Run]
+	w, stop := r.wanted[rec.Run]
 	killed := r.killed
 	r.mu.Unlock()
 	switch {
 	case killed:
 		p.Kill("stopping")
 	case stop:
-		p.Stop(why)
+		p.Stop(w.why)
 	}
 	rec.State, rec.Started = jobs.Running, r.clock().Wall.UTC()
 	r.scribe.put(rec)
