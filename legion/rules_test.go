@@ -192,6 +192,22 @@ func TestCertificatesAreNotFull(t *testing.T) {
 	}
 }
 
+// TestCertificateOfAnEarlierLife: a certificate frees nothing that the node's
+// next incarnation holds.
+func TestCertificateOfAnEarlierLife(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	receive(c, at(0), "b", Ask{Legion: "g", Term: 1001, Rank: Rank{Effective: 999}}, 0, 1)
+	if !c.occupied(c.thrones["g"]) {
+		t.Fatal("no vote")
+	}
+	old := ID{99}
+	c.Step(at(0), Receive{Message{Header{Cluster: ID{1}, Epoch: 1, From: "b", Instance: ID{2}, Incarnation: old, Seq: 7}, Death{old}}})
+	if !c.occupied(c.thrones["g"]) {
+		t.Error("freed by an earlier incarnation's certificate")
+	}
+}
+
 // elect makes the core lord of g by the votes of b and c.
 func elect(t *testing.T, c *Core) (term uint64) {
 	t.Helper()

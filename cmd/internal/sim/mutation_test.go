@@ -68,8 +68,6 @@ var mutations = []mutation{
 		{voters, "t == nil || t.Term != r.Term || t.Incarnation != h.Incarnation || h.Seq <= t.seq", "t == nil || t.Incarnation != h.Incarnation"}}},
 	{"answers are counted after the release", false, []edit{
 		{campaign, "	c.withdraw(k)\n	rest, waits", "	if k.phase == asking {\n		c.release(k.legion, k.term)\n		k.until = c.in(2 * c.lease())\n		return\n	}\n	rest, waits"}}},
-	{"a certificate frees the thrones of the node's next incarnation as well", false, []edit{
-		{voters, "t.live && t.Incarnation == h.Incarnation {", "t.live && t.Holder == h.From {"}}},
 	{"no echo: a lord that hears nobody is renewed as long as its hooks run", false, []edit{
 		{voters, "o.version == b.Version && h.To == c.cfg.Incarnation && c.hears(o, b.Heard)", "o.version == b.Version"},
 		{lord, "		l.lost = true\n		c.setVersion++", ""}}},

@@ -102,7 +102,7 @@ func (w *World) Check() error {
 			return err
 		}
 	}
-	return nil
+	return w.restarts()
 }
 
 // slow stretches a duration on a node's clock to the longest true time it can
