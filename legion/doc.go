@@ -60,21 +60,22 @@
 //
 //   - An answer credited to a later request than the one it answers: answers
 //     echo the sequence number of their request, and the time of sending is
-//     looked up by it (model/lease.pml, variants 2 and 8).
+//     looked up by it (model/lease.pml: COUNT_FROM_ANSWER, ANSWER_UNMATCHED).
 //   - A release that overtakes, or is overtaken by, a newer grant: releases
 //     carry the sender's sequence number; a voter ignores one that is older
-//     than its last grant, and requests older than a release (variant 3). And
-//     no incarnation asks twice in one term, so a term given back is over.
+//     than its last grant, and requests older than a release (RELEASE_UNNUMBERED). And
+//     no incarnation asks twice in one term, so a term given back is over (TERM_ASKED_TWICE).
 //   - A release while work of the reign still runs: it is sent only once the
-//     shell has let go. A shell that never does lets the grants run out.
+//     shell has let go. A shell that never does lets the grants run out
+//     (RELEASE_BEFORE_STOP).
 //   - Answers that arrive after the holder let go: letting go forgets every
-//     request, so nothing is left that they could be credited to (variant 9).
+//     request, so nothing is left that they could be credited to (OLD_ANSWERS_COUNT).
 //   - A voter that restarts and forgets whom it votes for: the grant is on
 //     disk before the answer leaves ([Persist] before [Send], by Send.After).
 //     Renewals are not written, so a recovered grant counts as fresh, and for
-//     1.25 L (variants 4 and 5).
+//     1.25 L (RESTART_FORGETS).
 //   - A renewal acknowledged before its grant is durable: the voter counts a
-//     grant as extended only once it has been told [Persisted].
+//     grant as extended only once it has been told [Durable] (RENEW_BEFORE_DISK).
 //
 // # Why at most one start
 //
@@ -84,7 +85,9 @@
 // a quorum accepted in an older term is therefore known to every lord after
 // it: two quorums share a voter, which either accepted before it promised (so
 // the answer holds the write) or promised first (so it refused the write).
-// The core does not look inside payloads. See model/claims.pml.
+// The core does not look inside payloads. See model/claims.pml, and
+// model/founding.pml for how an electorate comes to be; model/README.md says
+// where the code holds each rule whose removal they show to be fatal.
 //
 // # Failures, and what a stranger may expect
 //
