@@ -31,6 +31,7 @@ var layers = map[string][]string{
 	"jobs/runner":        {"jobs"},
 	"legion":             {},
 	"legion/gossip":      {},
+	"legion/model":       {},
 	"scheduler":          {"scheduler/cronspec"},
 	"scheduler/cronspec": {},
 	"checks":             {},
