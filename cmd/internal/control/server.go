@@ -68,12 +68,13 @@ func Start(s Socket, h http.Handler) (*Server, error) {
 	return srv, nil
 }
 
-// Stop takes no more requests, lets the running ones end until ctx does, and
-// returns when the serving goroutine has; the socket is removed.
+// Stop takes no more requests, lets the running ones end until ctx does, cuts
+// off the others, and returns when the serving goroutine has; the socket is
+// removed. That somebody's request took too long is not an error of Stop's.
 func (s *Server) Stop(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
-	if err != nil {
-		_ = s.http.Close() // cut off those that did not end
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = s.http.Close()
 	}
 	if e := <-s.done; !errors.Is(e, http.ErrServerClosed) {
 		err = errors.Join(err, e)

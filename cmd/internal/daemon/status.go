@@ -164,8 +164,12 @@ func (b backend) Jobs(ctx context.Context) ([]control.Job, error) {
 		return nil, control.Unavailable("", "%v", err)
 	}
 	slices.SortFunc(entries, func(a, b live) int { return strings.Compare(a.Name, b.Name) })
+	who := b.who(s)
 	var out []control.Job
 	for _, e := range entries {
+		if err := ctx.Err(); err != nil {
+			return nil, err // nobody waits for the answer any more
+		}
 		j := control.Job{Name: e.Name, Legion: e.Legion, Schedule: strings.Join(e.Schedules, " | "), Running: e.running}
 		next := e.next
 		if next.IsZero() {
@@ -184,30 +188,37 @@ func (b backend) Jobs(ctx context.Context) ([]control.Job, error) {
 				break
 			}
 		}
-		j.Nodes, j.Drift = b.who(s, e.entry)
+		j.Nodes, j.Drift = who(e.Legion)
 		out = append(out, j)
 	}
 	return out, nil
 }
 
-// who returns the nodes that list a job, and those whose legion's job set differs.
-func (b backend) who(s legion.Status, e *entry) (nodes, drift []string) {
-	if e.Legion == "" {
-		return []string{b.d.name}, nil
-	}
-	own := jobSet(b.d.config(), e.Legion)
-	for _, n := range s.Nodes {
-		for _, c := range n.Legions {
-			if c.Legion != e.Legion || c.Valor == 0 {
-				continue
-			}
-			nodes = append(nodes, n.Name)
-			if !bytes.Equal(c.Jobs, own) {
-				drift = append(drift, n.Name+" ("+hex.EncodeToString(c.Jobs)+")")
+// who returns a function of a legion's name, which returns the nodes that can
+// run its jobs, and those whose set of them differs. A set is hashed once.
+func (b backend) who(s legion.Status) func(string) (nodes, drift []string) {
+	cfg := b.d.config()
+	type answer struct{ nodes, drift []string }
+	known := map[string]answer{"": {nodes: []string{b.d.name}}}
+	return func(name string) (nodes, drift []string) {
+		if a, ok := known[name]; ok {
+			return a.nodes, a.drift
+		}
+		own := jobSet(cfg, name)
+		for _, n := range s.Nodes {
+			for _, c := range n.Legions {
+				if c.Legion != name || c.Valor == 0 {
+					continue
+				}
+				nodes = append(nodes, n.Name)
+				if !bytes.Equal(c.Jobs, own) {
+					drift = append(drift, n.Name+" ("+hex.EncodeToString(c.Jobs)+")")
+				}
 			}
 		}
+		known[name] = answer{nodes, drift}
+		return nodes, drift
 	}
-	return nodes, drift
 }
 
 // Next implements control.Planner.
