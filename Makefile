@@ -20,7 +20,7 @@ lint: ## vet, staticcheck and the house rules, without the other tests
 	go tool staticcheck ./...
 	go test .
 
-fuzz: ## every fuzz target, FUZZTIME each (10s)
+fuzz: ## every fuzz target, FUZZTIME each (60s)
 	scripts/fuzz.sh
 
 sim: ## the simulator with SEEDS (10000); SEED=n replays one run
