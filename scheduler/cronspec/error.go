@@ -34,15 +34,20 @@ func (e *Error) Caret() string {
 		if i < e.Offset {
 			pad.WriteByte(' ')
 		}
-		if r == '\t' {
-			r = ' '
-		}
-		if !unicode.IsPrint(r) || r == unicode.ReplacementChar {
-			r = '?'
-		}
-		text.WriteRune(r)
+		text.WriteRune(printable(r))
 	}
 	return text.String() + "\n" + pad.String() + "^"
+}
+
+// printable is r if a terminal prints it in one column, or what stands for it.
+func printable(r rune) rune {
+	switch {
+	case r == '\t':
+		return ' '
+	case !unicode.IsPrint(r) || r == unicode.ReplacementChar:
+		return '?'
+	}
+	return r
 }
 
 // A fault is an Error on its way up: the offset is relative to the whole text
@@ -53,5 +58,6 @@ type fault struct {
 }
 
 func faultf(offset int, format string, args ...any) *fault {
-	return &fault{offset, fmt.Sprintf(format, args...)}
+	// Messages quote the text here and there, and the text may hold anything.
+	return &fault{offset, strings.Map(printable, fmt.Sprintf(format, args...))}
 }
