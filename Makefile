@@ -1,7 +1,7 @@
 VERSION ?= 0.1.0-dev
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 
-.PHONY: help build test race lint fuzz sim sweep
+.PHONY: help build test race lint fuzz sim sweep model
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
@@ -28,3 +28,6 @@ sim: ## the simulator with SEEDS (10000); SEED=n replays one run
 
 sweep: ## every schedule kind against the oracle, at every transition of every zone
 	go test -count=1 -timeout 1h -run 'TestOracle$$' ./scheduler/cronspec -args -sweep
+
+model: ## the models with spin, at the larger bounds too
+	go test -count=1 -timeout 1h -v -run TestModels ./legion/model -args -full

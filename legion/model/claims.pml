@@ -116,16 +116,15 @@ proctype Lord(byte me) {
 
 #ifdef READ_BEFORE_PROMISE
   do
-  :: n < Q1 -> anyVoter(); if :: !sent[i] -> atomic { sent[i] = true; n++; look() } :: else fi
+  :: atomic { n < Q1 -> anyVoter(); if :: !sent[i] -> sent[i] = true; n++; look() :: else fi; i = 0 }
   :: else -> break
   od;
   n = 0; sent[0] = false; sent[1] = false; sent[2] = false;
 #endif
 
   do                                           /* phase 1 */
-  :: n < Q1 ->
-     anyVoter();
-     atomic {
+  :: atomic {
+       n < Q1 -> anyVoter();
        if
        :: !asked[i] ->
           asked[i] = true;
@@ -148,7 +147,8 @@ proctype Lord(byte me) {
        :: i == 0 && owed && same(0) && written -> owed = false; n++; look()
 #endif
        :: else
-       fi }
+       fi;
+       i = 0 }
   :: n >= Q1 -> break
   :: n < Q1 && asked[0] && asked[1] && asked[2] && !waiting -> goto done
   od;
@@ -191,9 +191,8 @@ proctype Lord(byte me) {
   owed = false;
 #endif
   do                                           /* phase 2 */
-  :: n < Q2 ->
-     anyVoter();
-     atomic {
+  :: atomic {
+       n < Q2 -> anyVoter();
        if
 #ifndef BLANK                                  /* a beat reaches a voter that did not vote */
        :: promise[i] < t -> keep()
@@ -220,7 +219,8 @@ proctype Lord(byte me) {
 #endif
 #endif
        :: else
-       fi }
+       fi;
+       i = 0 }
   :: n >= Q2 -> break
   :: n < Q2 && sent[0] && sent[1] && sent[2] && !waiting -> goto done
   od;

@@ -39,8 +39,7 @@ byte mine[NN];        /* founding.mine, in memory */
 /* messages: sets of foundings, and for each founding sets of nodes */
 byte proposed;        /* a Found was sent */
 byte told;            /* a Committed was sent */
-byte acks[F+1];       /* who accepted it */
-byte counted[F+1];    /* founding.acks */
+byte acks[F+1];       /* who said that it accepted it; the proposer may hear late, and so decide late */
 byte proof;           /* foundings of which a named voter said: never */
 byte stands;          /* decided */
 
@@ -141,15 +140,9 @@ active proctype World() {
   :: atomic { anyNode(); anyFounding();
        if :: proposed & bit(f) -> onFound(n, f) :: else fi; n = 0; f = 0; i = 0 }
 
-  :: atomic { anyNode(); anyFounding();                     /* FoundAck: accepted */
+  :: atomic { anyNode(); f = mine[n];                       /* all others have accepted: decide */
        if
-       :: mine[proposer(f)] == f && ((acks[f] & ~counted[f]) >> n) & 1 -> counted[f] = counted[f] | (1<<n)
-       :: else
-       fi; n = 0; f = 0; i = 0 }
-
-  :: atomic { anyNode(); f = mine[n];                       /* all others have: decide */
-       if
-       :: f != 0 && (counted[f] | (1<<n)) == voters(f) ->
+       :: f != 0 && (acks[f] | (1<<n)) == voters(f) ->
 #ifdef TOLD_BEFORE_DISK
           told = told | bit(f);
 #endif
