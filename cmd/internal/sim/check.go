@@ -30,6 +30,9 @@ func (n *node) cluster() string {
 
 // step checks P1 after a step of n, the only node whose trust can have grown.
 func (c *checker) step(n *node) {
+	if n.w.stops {
+		return
+	}
 	for l := range n.lords {
 		if !n.trusted(l) {
 			continue

@@ -19,11 +19,15 @@ type clock struct {
 	bootRate  float64
 	rawRate   float64
 	suspended bool
+	stopped   bool          // by a hypervisor: neither runs
 	step      time.Duration // of the wall clock against true time
 }
 
 func (c *clock) read(now time.Duration) legion.Now {
 	d := float64(now - c.at)
+	if c.stopped {
+		d = 0
+	}
 	n := legion.Now{
 		Boot: c.boot + time.Duration(d*c.bootRate),
 		Raw:  c.raw + time.Duration(d*c.rawRate),
@@ -45,6 +49,12 @@ func (c *clock) change(now time.Duration, bootRate, rawRate float64, suspended b
 // after returns the true time that d of this clock takes.
 func (c *clock) after(d time.Duration) time.Duration {
 	return time.Duration(float64(d) / c.rawRate)
+}
+
+// stop stops both clocks, or lets them go on from where they were.
+func (c *clock) stop(now time.Duration, stopped bool) {
+	n := c.read(now)
+	c.at, c.boot, c.raw, c.stopped = now, n.Boot, n.Raw, stopped
 }
 
 func clampRate(r float64) float64 { return min(max(r, slowest), fastest) }

@@ -30,6 +30,13 @@ var faults = []fault{
 		n.freeze(true)
 		return n.thaw, w.between(10*time.Millisecond, 3*w.Lease)
 	}},
+	{6, func(w *World) (func(), time.Duration) { // a live migration
+		n := w.anyNode()
+		if n.freeze(false); w.stops && n.paused {
+			n.clock.stop(w.now, true)
+		}
+		return n.thaw, w.between(w.Beat, 3*w.Lease)
+	}},
 	{4, func(w *World) (func(), time.Duration) { // a split
 		side := w.rng.Uint64()
 		w.net.split(func(i int) int { return int(side>>i) & 1 })
@@ -140,6 +147,7 @@ func (w *World) misbehave(every time.Duration) {
 func (w *World) heal() {
 	w.line("all is healed")
 	w.calm = true
+	w.in(slow(w.Lease), func() { w.stops = false }) // what a stopped clock trusted has ended
 	w.net.heal()
 	w.Net = NetConf{Delay: 100 * time.Microsecond, Jitter: time.Millisecond}
 	for _, n := range w.nodes {

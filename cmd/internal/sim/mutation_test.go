@@ -73,7 +73,8 @@ var mutations = []mutation{
 		{lord, "		l.lost = true\n		c.setVersion++", ""}}},
 	{"a beat for an earlier incarnation of a voter is not answered", false, []edit{
 		{core, "if _, ok := m.Body.(Beat); !ok && m.To", "if m.To"}}},
-	{"a term is promised twice", false, []edit{
+	{"a term is promised twice, and candidates do not hear of it from probes", false, []edit{
+		{campaign, "	k.highest = max(k.highest, b.Term)\n", ""},
 		{voters, "case !same && b.Term <= t.Term:", "case !same && b.Term < t.Term:"}}},
 	{"a candidate does not raise the term", false, []edit{
 		{campaign, "t.asked, c.electorate.Base) + 1", "c.electorate.Base + 1)"}}},

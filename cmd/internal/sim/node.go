@@ -97,6 +97,7 @@ func (n *node) crash(why string) {
 	if n.suspended {
 		n.clock.change(n.w.now, n.clock.bootRate, n.clock.rawRate, false)
 	}
+	n.clock.stop(n.w.now, false)
 	n.life++
 	n.up, n.core, n.backlog, n.waiting = false, nil, nil, nil
 	n.disk.lose(n.w.maybe(0.5))
@@ -136,6 +137,7 @@ func (n *node) thaw() {
 	if n.suspended {
 		n.clock.change(n.w.now, n.clock.bootRate, n.clock.rawRate, false)
 	}
+	n.clock.stop(n.w.now, false)
 	if !n.up || !n.paused {
 		return
 	}

@@ -58,6 +58,7 @@ func random(w *World) Conf {
 // Random returns the world of a seed, its clocks running each at its own rate.
 func Random(seed uint64) *World {
 	w := New(seed, random(New(seed, Conf{})))
+	w.stops = w.maybe(0.25)
 	for _, n := range w.nodes {
 		rate := slowest + w.rng.Float64()*(fastest-slowest)
 		switch w.rng.IntN(4) { // the extremes are where the margins are

@@ -23,6 +23,7 @@ type World struct {
 	net    network
 	check  checker
 	trace  trace
+	stops  bool // hypervisors stop clocks: no lease holds, and all else must
 	calm   bool // no more faults: the timings of a healthy machine
 	failed error
 }
