@@ -218,7 +218,7 @@ func TestReadme(t *testing.T) {
 	}
 	// | `RULE` | what is removed | result | `file.go`: `name`, `name` |
 	row := regexp.MustCompile("(?m)^\\| `([A-Z0-9_=]+)` \\|.*\\| ([^|]*) \\|$")
-	place := regexp.MustCompile("`([a-z_]+\\.go)`: ((?:`[A-Za-z.]+`(?:, )?)+)")
+	place := regexp.MustCompile("`([a-z_]+\\.go)`: ((?:`[A-Za-z0-9]+`(?:, )?)+)")
 	listed := map[string]bool{}
 	for _, m := range row.FindAllStringSubmatch(string(text), -1) {
 		listed[m[1]] = true
