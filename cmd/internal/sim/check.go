@@ -2,6 +2,7 @@ package sim
 
 import (
 	"slices"
+	"strconv"
 
 	"github.com/legion-cron/legion-cron/legion"
 )
@@ -9,6 +10,7 @@ import (
 // A checker knows what was promised.
 type checker struct {
 	terms       map[string]uint64 // by cluster and legion: the latest reign's
+	reigns      map[string]bool   // by cluster, legion and term
 	starts      map[string]string // by cluster and slot: who
 	electorates map[legion.ID]*legion.Electorate
 	claims      int // started
@@ -16,6 +18,7 @@ type checker struct {
 
 func (c *checker) init() {
 	c.terms = map[string]uint64{}
+	c.reigns = map[string]bool{}
 	c.starts = map[string]string{}
 	c.electorates = map[legion.ID]*legion.Electorate{}
 }
@@ -50,6 +53,15 @@ func (c *checker) step(n *node) {
 func (c *checker) reign(n *node, a legion.Reign) {
 	n.w.mark(a.Term)
 	key := n.cluster() + "/" + a.Legion
+	reign := key + "/" + strconv.FormatUint(a.Term, 10)
+	if c.reigns[reign] {
+		n.w.fail("P7: %s reigns over %s in term %d, which was given before", n.conf.Name, a.Legion, a.Term)
+	}
+	c.reigns[reign] = true
+	if n.w.stops { // a vote may be counted after its time
+		c.terms[key] = max(a.Term, c.terms[key])
+		return
+	}
 	if a.Term <= c.terms[key] {
 		n.w.fail("P7: %s reigns over %s in term %d, after term %d", n.conf.Name, a.Legion, a.Term, c.terms[key])
 	}

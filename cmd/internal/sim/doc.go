@@ -7,8 +7,8 @@
 //   - Clocks: each node's runs at a rate of its own between 0.9 and 1.1 of true
 //     time, from an offset of its own; Boot is slewed a little against Raw;
 //     while a node is suspended Raw stands still and Boot goes on. In one of
-//     four runs hypervisors stop both at times; there no lease can hold, P1 is
-//     not checked, and P2 and P7 must hold all the same.
+//     four runs hypervisors stop both at times; there no lease can hold, but
+//     P2 must, and no term is given twice.
 //   - Network: packets are lost, delayed, doubled and reordered; any direction
 //     of any pair can be cut. Every packet passes Encode and DecodeMessage.
 //   - Disk: writes take a random time, sometimes seconds, and are grouped. A

@@ -32,7 +32,10 @@ var faults = []fault{
 	}},
 	{6, func(w *World) (func(), time.Duration) { // a live migration
 		n := w.anyNode()
-		if n.freeze(false); w.stops && n.paused {
+		if !w.stops {
+			return w.congest(n)
+		}
+		if n.freeze(false); n.paused {
 			n.clock.stop(w.now, true)
 		}
 		return n.thaw, w.between(w.Beat, 3*w.Lease)
@@ -74,7 +77,7 @@ var faults = []fault{
 			}
 		}, w.between(w.Lease/2, 4*w.Lease)
 	}},
-	{4, func(w *World) (func(), time.Duration) { // a failing disk, and perhaps a crash
+	{6, func(w *World) (func(), time.Duration) { // a failing disk, and perhaps a crash
 		n, crash := w.anyNode(), w.maybe(0.7)
 		n.disk.slow = true
 		return func() {
@@ -114,8 +117,35 @@ var faults = []fault{
 	}},
 }
 
-// anyNode returns one at random.
-func (w *World) anyNode() *node { return w.nodes[w.rng.IntN(len(w.nodes))] }
+// congest lets a host's packets take ever longer, until none passes: the last
+// answers it hears are late ones.
+func (w *World) congest(n *node) (mend func(), after time.Duration) {
+	d, first := w.between(w.Lease/4, w.Lease), w.between(w.Lease/2, 3*w.Lease)
+	w.line("%s lags by %v, then is cut off", n.conf.Name, d)
+	lag := func(d time.Duration) {
+		for i := range w.nodes {
+			if i != n.index {
+				w.net.lag[n.index][i], w.net.lag[i][n.index] = d/4, d
+			}
+		}
+	}
+	lag(d)
+	w.in(first, func() {
+		if lag(0); !w.calm {
+			w.isolate(n, true, true)
+		}
+	})
+	return w.net.heal, first + 2*w.Lease
+}
+
+// anyNode returns one at random, rather a lord.
+func (w *World) anyNode() *node {
+	n := w.nodes[w.rng.IntN(len(w.nodes))]
+	if len(n.lords) == 0 && w.maybe(0.3) {
+		n = w.nodes[w.rng.IntN(len(w.nodes))]
+	}
+	return n
+}
 
 // misbehave breaks something every now and then.
 func (w *World) misbehave(every time.Duration) {

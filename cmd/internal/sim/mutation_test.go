@@ -15,6 +15,7 @@ import (
 
 var (
 	allMutations = flag.Bool("mutations", false, "try every mutation, not only the quick ones")
+	onlyMutation = flag.String("mutation", "", "with -mutations: only those whose rule has this in it")
 	rewrite      = flag.Bool("rewrite", false, "write the transcripts, or with -mutations the table in docs/simulator.md, anew")
 )
 
@@ -102,7 +103,7 @@ func TestMutations(t *testing.T) {
 	}
 	var table strings.Builder
 	for i, m := range mutations {
-		if !m.quick && !*allMutations {
+		if !m.quick && !*allMutations || !strings.Contains(m.rule, *onlyMutation) {
 			continue
 		}
 		seed, how := m.try(t, root, strconv.Itoa(i))
@@ -113,7 +114,7 @@ func TestMutations(t *testing.T) {
 		t.Logf("seed %4d: %s: %s", seed, m.rule, how)
 		fmt.Fprintf(&table, "| %s | %d | %s |\n", m.rule, seed, how)
 	}
-	if *rewrite && *allMutations {
+	if *rewrite && *allMutations && *onlyMutation == "" {
 		writeTable(t, filepath.Join(root, "docs/simulator.md"), table.String())
 	}
 }

@@ -89,6 +89,12 @@ func (w *World) Check() error {
 	if w.maybe(0.7) { // else the founding is disturbed as well
 		w.in(8*time.Second, func() { w.misbehave(every) })
 	} else {
+		for i := range w.nodes {
+			for j := range w.nodes {
+				w.net.cut[i][j] = i != j && w.maybe(0.3)
+			}
+		}
+		w.in(w.between(3*time.Second, 12*time.Second), w.net.heal)
 		w.misbehave(every)
 	}
 	if err := w.Run(faultsFor); err != nil {
