@@ -212,14 +212,10 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	d.spawn("certificate", d.certify, nil)
 	d.spawn("scribe", d.scribe.run, d.scribe.done)
 	d.spawn("foreman", d.foreman.run, d.foreman.done)
-	d.spawn("protocol", d.protocol.run, d.protocol.done)
 	all, err := entries(d.cfg)
 	if err != nil {
 		return err
 	}
-	d.foreman.do(func() { d.foreman.configure(all) })
-	d.scribe.put(orphans...)
-
 	server, err := control.Start(control.Socket{
 		Path: d.cfg.Control.Socket, Group: d.cfg.Control.Group, ErrorLog: zap.NewStdLog(d.log.Named("control")),
 	}, control.Handler(backend{d}))
@@ -231,6 +227,11 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 		defer cancel()
 		return server.Stop(ctx)
 	})
+	// Nothing can fail any more, so runs may start: what takes back a failed
+	// start does not wait for any.
+	d.foreman.do(func() { d.foreman.configure(all) })
+	d.spawn("protocol", d.protocol.run, d.protocol.done)
+	d.scribe.put(orphans...)
 	d.spawn("retention", d.retain, nil)
 	if d.gossip != nil {
 		d.spawn("clocks", d.watchClocks, nil)
@@ -474,10 +475,10 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	d.log.Info("stopping", logging.Event("stopping"))
 	d.protocol.post(legion.Configure{Legions: legions(cfg, "stopping")})
 	d.foreman.do(d.foreman.close)
-	if !d.waitRuns(cfg.Node.StopTimeout) {
+	if !d.waitRuns(time.After(cfg.Node.StopTimeout)) {
 		d.log.Warn("stop_timeout has passed: stopping what still runs", zap.Duration("stop_timeout", cfg.Node.StopTimeout))
 		d.runs.stopAll("stop_timeout of the agent")
-		d.waitRuns(0)
+		d.waitRuns(nil)
 	}
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	d.scribe.settled(ctx)
@@ -490,14 +491,8 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	return d.takeBack()
 }
 
-// waitRuns returns true when nothing runs any more, false after limit (0: none).
-func (d *Daemon) waitRuns(limit time.Duration) bool {
-	var late <-chan time.Time
-	if limit > 0 {
-		t := time.NewTimer(limit)
-		defer t.Stop()
-		late = t.C
-	}
+// waitRuns returns true when nothing runs any more, false when it is late; never for nil.
+func (d *Daemon) waitRuns(late <-chan time.Time) bool {
 	select {
 	case <-d.foreman.idle:
 		return true

@@ -437,3 +437,30 @@ command = "sleep 600"
 		t.Errorf("%d runs were killed, want 1: %v", killed, runs)
 	}
 }
+
+// TestStopTimeoutZero: a stop that need not wait stops runs at once.
+func TestStopTimeoutZero(t *testing.T) {
+	n := startNode(t, shortDir(t), strings.Replace(single, "[control]", "stop_timeout = \"0s\"\n[control]", 1)+`
+[[job]]
+name = "forever"
+legion = "foobar"
+schedule = "@every 1s"
+command = "exec sleep 1000"
+`)
+	lab.Eventually(t, 10*time.Second, "a living run", func() bool {
+		return len(n.runs(control.RunsQuery{Outcome: "running"})) == 1
+	})
+	d := n.Daemon
+	n.Daemon = nil
+	stopped := make(chan error, 1)
+	go func() { stopped <- d.Stop(context.Background()) }()
+	select {
+	case err := <-stopped:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		d.Kill()
+		t.Fatal("Stop with stop_timeout = 0 waits for a run")
+	}
+}

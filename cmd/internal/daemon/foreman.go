@@ -157,7 +157,7 @@ func (f *foreman) run(ctx context.Context) {
 }
 
 func (f *foreman) lookIn(now time.Time) time.Duration {
-	if len(f.living) == 0 {
+	if len(f.living) == 0 && len(f.queued) == 0 {
 		return time.Minute
 	}
 	return f.look.Sub(now)
@@ -311,6 +311,14 @@ func (f *foreman) ended(key string, rec jobs.Record) {
 		return
 	}
 	f.next(e)
+	if e.Mutex == "" {
+		return
+	}
+	for key := range f.queued {
+		if o := f.jobs[key]; o != nil && o != e && o.Legion == e.Legion && o.Mutex == e.Mutex {
+			f.next(o)
+		}
+	}
 }
 
 // next claims the slot that has waited longest, if nothing stands in its way.

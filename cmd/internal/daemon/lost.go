@@ -39,7 +39,7 @@ func (f *foreman) findLost(now time.Time) {
 			lost.State, lost.Term, lost.Ended, lost.Reason = jobs.Lost, r.term, now.UTC(), why
 			b.Records = append(b.Records, lost)
 			delete(runs, id)
-			if e != nil && e.OnLost == jobs.OnLostRerun {
+			if e != nil && e.OnLost == jobs.OnLostRerun && !f.superseded(rec) {
 				f.claim(e, f.nextAttempt(e, rec), b)
 			}
 			f.log.Warn("run lost", logging.Legion(r.legion), logging.Term(r.term), logging.Job(rec.Job),
@@ -113,9 +113,18 @@ func (f *foreman) told(key string, rec, said jobs.Record, err error) {
 
 // over takes the end of another node's run.
 func (f *foreman) over(key string, rec jobs.Record) {
-	if rec.State == jobs.NeverStarted && f.reigns[rec.Slot.Legion] != nil {
+	e, reigning := f.jobs[key], f.reigns[rec.Slot.Legion] != nil
+	switch {
+	case e == nil || !reigning || f.closing:
+	case rec.State == jobs.NeverStarted:
 		delete(f.living[key], rec.Run)
 		f.goOn(key, rec)
+	case rec.State == jobs.Lost && e.OnLost == jobs.OnLostRerun && !f.superseded(rec):
+		// Its node was back before anybody had missed it.
+		delete(f.living[key], rec.Run)
+		b := &decision{}
+		f.claimNext(e, rec, f.nextAttempt(e, rec), b)
+		f.commit(e.Legion, b)
 		return
 	}
 	f.ended(key, rec)

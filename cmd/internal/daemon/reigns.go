@@ -138,7 +138,7 @@ func (f *foreman) neverStarted(key string, rec jobs.Record) {
 // goOn claims the next attempt of a slot whose last one never started.
 func (f *foreman) goOn(key string, rec jobs.Record) {
 	e := f.jobs[key]
-	if e == nil || !f.mayGoOn(e, rec, f.clock().Wall) {
+	if e == nil || !f.mayGoOn(e, rec, f.clock().Wall) || f.superseded(rec) {
 		return
 	}
 	b := &decision{}
@@ -148,6 +148,21 @@ func (f *foreman) goOn(key string, rec jobs.Record) {
 
 func (f *foreman) mayGoOn(e *entry, rec jobs.Record, now time.Time) bool {
 	return e.Enabled && now.Sub(rec.Scheduled) <= f.catchUp(e, rec.Scheduled)
+}
+
+// superseded reports whether something else has become of the slot of rec: a
+// later attempt, or, where the claim of rec never reached a quorum, what a
+// later lord that had not heard of it decided.
+func (f *foreman) superseded(rec jobs.Record) bool {
+	all, err := f.store.Slots(rec.Slot)
+	if err != nil {
+		f.log.Error("look a slot up", logging.Slot(rec.Slot.String()), zap.Error(err))
+		return true
+	}
+	key := rec.Key()
+	return slices.ContainsFunc(all, func(other jobs.Record) bool {
+		return other.Key() != key && (other.Attempt >= rec.Attempt || other.Attempt == 0)
+	})
 }
 
 // nextAttempt is the attempt after rec of the same slot.

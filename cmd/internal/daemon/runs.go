@@ -35,6 +35,7 @@ type runs struct {
 	living map[string]*runner.Process // by run id
 	wanted map[string]wish            // runs to be ended that have no process yet
 	killed bool                       // no new ones
+	ending string                     // why all are to end politely, new ones too
 }
 
 // A wish is that a run end.
@@ -70,6 +71,9 @@ func (r *runs) forget(run string) {
 
 // stopAll ends every run politely.
 func (r *runs) stopAll(why string) {
+	r.mu.Lock()
+	r.ending = why
+	r.mu.Unlock()
 	for _, p := range r.all() {
 		p.Stop(why)
 	}
@@ -191,11 +195,13 @@ func (r *runs) process(j jobs.Job, rec jobs.Record, log *zap.Logger) jobs.Record
 	r.mu.Lock()
 	r.living[rec.Run] = p
 	w, stop := r.wanted[rec.Run]
-	killed := r.killed
+	killed, ending := r.killed, r.ending
 	r.mu.Unlock()
 	switch {
 	case killed:
 		p.Kill("stopping")
+	case ending != "":
+		p.Stop(ending)
 	case stop:
 		p.Stop(w.why)
 	}
