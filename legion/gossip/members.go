@@ -30,7 +30,7 @@ type table struct {
 
 // seen is what is remembered of a node.
 type seen struct {
-	addr string
+	Member
 	left string // the incarnation that said goodbye, if it was the last
 }
 
@@ -88,7 +88,7 @@ func (t *table) set(node *memberlist.Node) {
 	case old.left == m.Incarnation:
 		return // old news of one that has said goodbye
 	}
-	t.seen[m.Name] = &seen{addr: m.Addr}
+	t.seen[m.Name] = &seen{Member: m}
 	t.live[m.Name] = m
 	t.touch()
 }
@@ -177,6 +177,22 @@ func (t *table) get(name string) (Member, bool) {
 	return m, ok
 }
 
+// find returns a live member or, if it is thought to have failed, where it was
+// last: memberlist takes seconds to find it again after a partition, and what
+// is sent to a dead node harms nobody. One that said goodbye is not found.
+func (t *table) find(name string) (Member, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if m, ok := t.live[name]; ok {
+		return m, true
+	}
+	s := t.seen[name]
+	if s == nil || s.left == s.Incarnation {
+		return Member{}, false
+	}
+	return s.Member, true
+}
+
 // others are the live members without this node, sorted by name.
 func (t *table) others() []Member {
 	t.mu.Lock()
@@ -212,7 +228,7 @@ func (t *table) missing() []string {
 	var addrs []string
 	for name, seen := range t.seen {
 		if _, live := t.live[name]; !live {
-			addrs = append(addrs, seen.addr)
+			addrs = append(addrs, seen.Addr)
 		}
 	}
 	return addrs

@@ -272,7 +272,9 @@ func (n *Node) Members() []Member {
 }
 
 // Send sends a message to one node, without waiting and without a promise that
-// it arrives. One to this node itself is delivered by another goroutine. Errors
+// it arrives. A node that is thought to have failed is sent to where it was
+// last: a partition that has healed is no obstacle, however long the membership
+// takes to notice. One to this node itself is delivered by another goroutine. Errors
 // are ErrUnknown, ErrFull, ErrTooLarge, ErrStopped and those of the socket.
 func (n *Node) Send(name string, msg []byte) error {
 	if len(msg) > MaxMessage {
@@ -297,7 +299,7 @@ func (n *Node) send(name string, msg []byte) error {
 			return ErrFull
 		}
 	}
-	m, ok := n.table.get(name)
+	m, ok := n.table.find(name)
 	if !ok {
 		return ErrUnknown
 	}

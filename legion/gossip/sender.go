@@ -92,7 +92,7 @@ func (n *Node) senderOf(name string) (*sender, error) {
 	if s, ok := n.senders[name]; ok {
 		return s, nil
 	}
-	if _, ok := n.table.get(name); !ok {
+	if _, ok := n.table.find(name); !ok {
 		return nil, ErrUnknown
 	}
 	ctx, cancel := context.WithCancel(n.ctx)
@@ -110,7 +110,7 @@ func (n *Node) runSender(ctx context.Context, name string, s *sender) {
 			return
 		}
 		for msg := s.next(); msg != nil && ctx.Err() == nil; msg = s.next() {
-			m, ok := n.table.get(name)
+			m, ok := n.table.find(name)
 			if !ok {
 				break
 			}
