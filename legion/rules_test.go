@@ -169,6 +169,34 @@ func TestFoundingIsDurableBeforeItIsTold(t *testing.T) {
 	}
 }
 
+// TestAcceptedFoundingIsKept: an accepted founding might stand; it is dropped
+// only for a higher number and the proof that it never will.
+func TestAcceptedFoundingIsKept(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{})
+	found := func(from string, n uint64, cluster ID, dead ...ID) FoundAck {
+		e := *testElectorate()
+		e.Cluster = cluster
+		acks := sends[FoundAck](receive(c, at(0), from, Found{Founding{n, from, e}, dead}, 0, n))
+		if len(acks) != 1 {
+			t.Fatalf("%d answers", len(acks))
+		}
+		return acks[0].Message.Body.(FoundAck)
+	}
+	first, second := ID{11}, ID{12}
+	if !found("b", 1, first).Accepted {
+		t.Fatal("the first is not accepted")
+	}
+	for _, ack := range []FoundAck{found("c", 2, second), found("c", 1, second, first)} {
+		if ack.Accepted || ack.Rival == nil || ack.Rival.Electorate.Cluster != first {
+			t.Errorf("dropped for %+v", ack)
+		}
+	}
+	if !found("c", 2, second, first).Accepted {
+		t.Error("not dropped though it can never stand")
+	}
+}
+
 // TestCertificatesAreNotFull: however many have died, the next certificate
 // frees a throne.
 func TestCertificatesAreNotFull(t *testing.T) {

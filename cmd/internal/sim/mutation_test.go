@@ -37,7 +37,6 @@ const (
 	campaign = "legion/campaign.go"
 	lord     = "legion/lord.go"
 	times    = "legion/time.go"
-	founding = "legion/founding.go"
 	shell    = "cmd/internal/sim/node.go"
 )
 
@@ -88,8 +87,6 @@ var mutations = []mutation{
 	{"the state is read when the vote is asked for, not after the promise is on disk", false, []edit{
 		{shell, "n.waiting = append(n.waiting, a)", "n.waiting = append(n.waiting, n.fill(a))"},
 		{shell, "	s = n.fill(s)\n	if to", "	if s.After == 0 || s.Message.Body != nil && !s.Attach {\n		s = n.fill(s)\n	}\n	if to"}}},
-	{"an accepted founding is dropped for any that is newer", false, []edit{
-		{founding, "case p.N > a.N && slices.Contains(b.Dead, a.Electorate.Cluster):", "case p.N > a.N:"}}},
 }
 
 var caughtAt = regexp.MustCompile(`seed (\d+): at [^:]*: (.*)`)
