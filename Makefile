@@ -1,10 +1,10 @@
 VERSION ?= 0.1.0-dev
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 
-.PHONY: help build test race lint fuzz sim sweep model
+.PHONY: help build test race lint fuzz sim mutations sweep model
 
 help: ## say what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
 
 build: ## the static binary, ./legion-cron
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o legion-cron ./cmd/legion-cron
@@ -25,6 +25,9 @@ fuzz: ## every fuzz target, FUZZTIME each (60s)
 
 sim: ## the simulator with SEEDS (10000); SEED=n replays one run
 	go test -count=1 -timeout 3h -run TestSeeds ./cmd/internal/sim -args $(if $(SEED),-seed $(SEED),-seeds $(or $(SEEDS),10000))
+
+mutations: ## break the protocol's rules one by one; the simulator must notice each
+	go test -count=1 -timeout 1h -run TestMutations ./cmd/internal/sim -args -mutations
 
 sweep: ## every schedule kind against the oracle, at every transition of every zone
 	go test -count=1 -timeout 1h -run 'TestOracle$$' ./scheduler/cronspec -args -sweep

@@ -66,6 +66,8 @@ type Engine struct {
 
 	freeEntries, freeBuckets []uint32 // holes
 	scratch                  []uint64 // of sort
+	due                      []Due    // the last answer, to be written over by the next
+	recent                   uint32   // the bucket that was last hung into, or none: mostly the next one, too
 }
 
 // An entry's position is the newest slot that was decided about: it is in the
@@ -104,6 +106,7 @@ func NewEngine(size int) *Engine {
 		entries: make([]entry, 0, size),
 		index:   make(map[string]uint32, size),
 		at:      make(map[int64]uint32),
+		recent:  none,
 	}
 }
 
@@ -192,12 +195,15 @@ func (e *Engine) Wake(now time.Time) time.Duration {
 //
 // A clock that was set back finds every entry where it was: what was answered
 // is not answered again, and the next slot comes when the clock gets there.
+//
+// The answer is the caller's until it asks again.
 func (e *Engine) Due(now time.Time, most int) []Due {
 	if now.Before(Sane) {
 		return nil
 	}
 	limit := now.UnixNano()
-	var due []Due
+	clear(e.due)
+	due := e.due[:0]
 	budget := countBudget
 	for len(e.heap) > 0 && e.heap[0].instant <= limit && len(due) < most && budget > 0 {
 		top := e.heap[0]
@@ -216,6 +222,10 @@ func (e *Engine) Due(now time.Time, most int) []Due {
 		en.position = d.At.UnixNano()
 		due = append(due, d)
 		e.place(i, next)
+	}
+	e.due = nil
+	if cap(due) <= MaxBurst {
+		e.due = due
 	}
 	return due
 }
@@ -295,7 +305,10 @@ func (e *Engine) place(i uint32, next int64) {
 	if next == never {
 		return
 	}
-	at, ok := e.at[next]
+	at, ok := e.recent, e.recent != none && e.buckets[e.recent].instant == next && e.buckets[e.recent].first != none
+	if !ok {
+		at, ok = e.at[next]
+	}
 	if !ok {
 		at = hole(&e.freeBuckets, &e.buckets)
 		e.at[next] = at
@@ -303,6 +316,7 @@ func (e *Engine) place(i uint32, next int64) {
 		e.heap = append(e.heap, node{})
 		e.settle(len(e.heap)-1, node{next, at})
 	}
+	e.recent = at
 	b := &e.buckets[at]
 	b.count++
 	en.bucket, en.prev, en.next = at, b.last, none
