@@ -464,3 +464,42 @@ command = "exec sleep 1000"
 		t.Fatal("Stop with stop_timeout = 0 waits for a run")
 	}
 }
+
+// TestOccasions: @lord and @start jobs run once at each occasion.
+func TestOccasions(t *testing.T) {
+	dir := shortDir(t)
+	text := single + `
+[[job]]
+name = "crowned"
+legion = "foobar"
+schedule = "@lord"
+command = "true"
+[[job]]
+name = "hello"
+schedule = "@start"
+command = "true"
+[[job]]
+name = "first"
+legion = "foobar"
+schedule = "@start"
+command = "true"
+`
+	for life := 1; life <= 2; life++ {
+		n := startNode(t, dir, text)
+		for _, job := range []string{"crowned", "hello", "first"} {
+			lab.Eventually(t, 10*time.Second, "a run of "+job, func() bool {
+				return len(n.runs(control.RunsQuery{Job: job, Outcome: "succeeded"})) >= life
+			})
+		}
+		if _, err := n.Client.Reload(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		n.stop()
+	}
+	n := startNode(t, dir, single)
+	for _, job := range []string{"crowned", "hello", "first"} {
+		if runs := n.runs(control.RunsQuery{Job: job}); len(runs) != 2 {
+			t.Errorf("%s ran %d times in two lives: %v", job, len(runs), runs)
+		}
+	}
+}

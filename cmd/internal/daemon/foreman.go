@@ -54,6 +54,7 @@ type foreman struct {
 	jobs    map[string]*entry   // by key
 	reigns  map[string]*reign   // by legion
 	leaving map[string]*leaving // by legion
+	greeted map[string]bool     // owners whose @start jobs have had their turn
 	// living are the runs that count for overlap, by job key and run id: this
 	// node's own, and those that a reign found in the ledger.
 	living  map[string]map[string]jobs.Record
@@ -87,6 +88,7 @@ func newForeman() *foreman {
 		jobs:     map[string]*entry{},
 		reigns:   map[string]*reign{},
 		leaving:  map[string]*leaving{},
+		greeted:  map[string]bool{},
 		living:   map[string]map[string]jobs.Record{},
 		queued:   map[string][]jobs.Record{},
 		asked:    map[string]time.Time{},

@@ -122,6 +122,29 @@ func (f *foreman) schedule(r *reign) {
 			f.next(e)
 		}
 	}
+	f.occasion(r.legion, cronspec.OnLord, r.since)
+	f.greet(r.legion, r.since)
+}
+
+// greet runs the @start jobs of an owner, once in the life of the agent: a
+// node's own at its start, a legion's when the agent first becomes its lord.
+func (f *foreman) greet(owner string, at time.Time) {
+	if !f.greeted[owner] {
+		f.greeted[owner] = true
+		f.occasion(owner, cronspec.OnStart, at)
+	}
+}
+
+// occasion runs the jobs of an owner that no clock starts. Their slot is the
+// moment of the occasion.
+func (f *foreman) occasion(owner string, kind cronspec.Kind, at time.Time) {
+	b := &decision{}
+	for _, key := range slices.Sorted(maps.Keys(f.jobs)) {
+		if e := f.jobs[key]; e.Legion == owner && e.schedule.Kind().Has(kind) {
+			f.decideSlot(e, at, b)
+		}
+	}
+	f.commit(owner, b)
 }
 
 // neverStarted closes a claim of this node that no run of it goes by: its
@@ -307,4 +330,5 @@ func (f *foreman) configure(entries map[string]*entry) {
 			f.setJobs(owner, f.store.Unsettled(owner).Marks, changed)
 		}
 	}
+	f.greet("", f.started)
 }
