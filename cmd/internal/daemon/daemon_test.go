@@ -83,6 +83,21 @@ func (n *node) runs(q control.RunsQuery) []control.Run {
 	return runs
 }
 
+// recorded returns what the ledger of a stopped node in dir holds of a job.
+func recorded(t *testing.T, dir, job string) []jobs.Record {
+	t.Helper()
+	s, err := ledger.Open(ledger.Config{Dir: filepath.Join(dir, "state")}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	runs, err := s.Runs(ledger.Query{Job: job})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return runs
+}
+
 func shortDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "lc") // a socket's path must be short
@@ -184,15 +199,7 @@ command = "until [ -e %s ]; do sleep 0.02; done"
 		t.Fatal(err)
 	}
 	<-stopped
-	s, err := ledger.Open(ledger.Config{Dir: filepath.Join(dir, "state")}, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	runs, err := s.Runs(ledger.Query{Job: "long"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	runs := recorded(t, dir, "long")
 	succeeded := 0
 	for _, r := range runs {
 		switch r.State.String() {
@@ -416,15 +423,7 @@ command = "sleep 600"
 		return len(n.runs(control.RunsQuery{Outcome: "running"})) == 1
 	})
 	n.stop()
-	s, err := ledger.Open(ledger.Config{Dir: filepath.Join(dir, "state")}, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	runs, err := s.Runs(ledger.Query{Job: "bound"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	runs := recorded(t, dir, "bound")
 	killed := 0
 	for _, r := range runs {
 		if r.State == jobs.Killed && r.Reason != "" {
