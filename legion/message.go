@@ -68,7 +68,6 @@ type (
 	Probe struct {
 		Legion string `cbor:"1,keyasint"`
 		Rank   Rank   `cbor:"2,keyasint"`
-		Quorum int    `cbor:"3,keyasint,omitempty"`
 	}
 	// ProbeAck answers a Probe.
 	ProbeAck struct {
