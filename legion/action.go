@@ -23,8 +23,12 @@ type (
 		Incarnation ID
 		Alive       bool
 	}
-	// Configure replaces the node's own part in the legions.
-	Configure struct{ Legions map[string]Legion }
+	// Configure replaces the node's own part in the legions, and what it says
+	// of its checks.
+	Configure struct {
+		Legions map[string]Legion
+		Checks  []Check
+	}
 	// Propose asks for a fenced write; the answer is [Wrote] with the same ID,
 	// which must be new in this incarnation: voters know a repetition by it.
 	// Legion and Term say under which lordship; Term 0 asks for an unfenced one

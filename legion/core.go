@@ -1,7 +1,7 @@
 package legion
 
 import (
-	"cmp"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -9,7 +9,7 @@ import (
 )
 
 // A Config is what a node is and wants. It does not change while the node
-// lives, but for Legions (see [Configure]).
+// lives, but for Legions and Checks (see [Configure]).
 type Config struct {
 	Name        string
 	Instance    ID
@@ -22,6 +22,7 @@ type Config struct {
 	// Beat and Lease are written into an electorate that this node founds.
 	Beat, Lease time.Duration
 	Legions     map[string]Legion
+	Checks      []Check
 }
 
 // A Legion is a node's own part in a legion.
@@ -38,7 +39,20 @@ type Legion struct {
 }
 
 // fit reports whether the node may be lord, by its own account.
-func (l Legion) fit() bool { return l.Valor > 0 && l.Unfit == "" && l.Valor+l.Weight > 0 }
+func (l Legion) fit() bool { return l.unfit() == "" }
+
+// unfit says why the node may not be lord; empty: it may.
+func (l Legion) unfit() string {
+	switch {
+	case l.Unfit != "":
+		return l.Unfit
+	case l.Valor <= 0:
+		return "valor is 0"
+	case l.Valor+l.Weight <= 0:
+		return fmt.Sprintf("checks leave nothing of its valor of %d: %+d", l.Valor, l.Weight)
+	}
+	return ""
+}
 
 // A State is what a node had on disk when it started.
 type State struct {
@@ -172,7 +186,7 @@ func (c *Core) handle(ev Event) {
 	case Membership:
 		c.membership(ev)
 	case Configure:
-		c.configure(ev.Legions)
+		c.configure(ev)
 	case Propose:
 		c.propose(ev)
 	case Abandon:
@@ -417,8 +431,8 @@ func (c *Core) membership(ev Membership) {
 // and there is no certificate of its death.
 func (c *Core) living(p *peer) bool { return p.alive && p.known && !c.dead[p.state.Incarnation] }
 
-func (c *Core) configure(legions map[string]Legion) {
-	c.cfg.Legions = maps.Clone(legions)
+func (c *Core) configure(ev Configure) {
+	c.cfg.Legions, c.cfg.Checks = maps.Clone(ev.Legions), ev.Checks[:min(len(ev.Checks), MaxChecks)]
 	c.changed, c.look, c.orderStale = true, true, true
 	c.nextFall = c.now.Stamp() // the quorum may be another
 	for _, name := range slices.Sorted(maps.Keys(c.campaigns)) {
@@ -430,7 +444,7 @@ func (c *Core) configure(legions map[string]Legion) {
 		if cfg, ok := c.cfg.Legions[l.legion]; !ok {
 			c.abandon(l.legion, "left the legion")
 		} else if !cfg.fit() {
-			c.abandon(l.legion, cmp.Or(cfg.Unfit, "valor is 0"))
+			c.abandon(l.legion, cfg.unfit())
 		}
 	}
 }
@@ -446,6 +460,7 @@ func (c *Core) self() *NodeState {
 	s := NodeState{
 		Name: c.cfg.Name, Instance: c.cfg.Instance, Incarnation: c.cfg.Incarnation, Software: c.cfg.Software,
 		Willing: c.cfg.Vote && c.electorate == nil, Size: c.cfg.Size,
+		Checks: c.cfg.Checks,
 	}
 	if c.adopted <= c.durable { // else a crash might undo a founding that others go by
 		s.Electorate = c.electorate

@@ -96,7 +96,7 @@ func (a anything) event() Event {
 	case 5, 6:
 		return Membership{a.name(), a.id(), a.IntN(4) > 0}
 	case 7:
-		return Configure{legions}
+		return Configure{Legions: legions}
 	case 8:
 		return Propose{a.number(), a.legion(), a.number(), []byte("x")}
 	case 9:

@@ -54,6 +54,29 @@ type NodeState struct {
 	Votes []VoteFor `cbor:"11,keyasint,omitempty"`
 	// Wall is the sender's time of day in Unix milliseconds at Seq.
 	Wall int64 `cbor:"12,keyasint,omitempty"`
+	// Checks of the node, for people to see; the first MaxChecks of them.
+	Checks []Check `cbor:"13,keyasint,omitempty"`
+}
+
+// MaxChecks is how many checks a node announces. It counts the rest in
+// [Legion.Weight] and [Legion.Unfit] all the same.
+const MaxChecks = 64
+
+// A Check is what one health check of a node says.
+type Check struct {
+	Name  string `cbor:"1,keyasint"`
+	State string `cbor:"2,keyasint"` // unknown, passing, failing
+	// Valor is what it weighs at this moment, Veto that it makes the node unfit.
+	Valor int  `cbor:"3,keyasint,omitempty"`
+	Veto  bool `cbor:"4,keyasint,omitempty"`
+	// Legions whose valor it changes; none: all of the node's.
+	Legions []string `cbor:"5,keyasint,omitempty"`
+	Reason  string   `cbor:"6,keyasint,omitempty"` // of its last change, in one line
+}
+
+// Of reports whether the check concerns a legion.
+func (c Check) Of(legion string) bool {
+	return len(c.Legions) == 0 || slices.Contains(c.Legions, legion)
 }
 
 // A Candidacy is a node's standing in one legion.

@@ -36,6 +36,7 @@ func DecodeState(b []byte) (NodeState, error) {
 	if s.Name == "" || len(s.Name) > MaxName || s.Incarnation == (ID{}) {
 		return s, fmt.Errorf("decode announcement: no sender")
 	}
+	s.Checks = s.Checks[:min(len(s.Checks), MaxChecks)]
 	return s, nil
 }
 

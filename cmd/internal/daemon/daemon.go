@@ -54,8 +54,10 @@ type Daemon struct {
 	clock   clock
 	started time.Time
 
-	mu  sync.Mutex
-	cfg *config.Config
+	mu      sync.Mutex
+	cfg     *config.Config
+	unfit   string     // why the node stands back from every legion; empty: it does not
+	telling sync.Mutex // held while the core is told of its part
 
 	name, incarnation string
 
@@ -123,9 +125,28 @@ func entries(cfg *config.Config) (map[string]*entry, error) {
 	return all, nil
 }
 
-// legions is this node's part in each legion; unfit, if given, keeps it from
-// standing in any.
-func legions(cfg *config.Config, unfit string) map[string]legion.Legion {
+// standBack makes the node unfit for every legion; without a reason it is as
+// fit again as the rest allows.
+func (d *Daemon) standBack(reason string) {
+	d.mu.Lock()
+	d.unfit = reason
+	d.mu.Unlock()
+	d.reconfigure()
+}
+
+// reconfigure tells the core of this node's part in the legions. It is called
+// whenever something has changed that [Daemon.legions] looks at.
+func (d *Daemon) reconfigure() {
+	d.telling.Lock() // whoever looks last must also be the last to tell
+	defer d.telling.Unlock()
+	d.protocol.post(legion.Configure{Legions: d.legions()})
+}
+
+// legions is this node's part in each legion as things are now.
+func (d *Daemon) legions() map[string]legion.Legion {
+	d.mu.Lock()
+	cfg, unfit := d.cfg, d.unfit
+	d.mu.Unlock()
 	all := map[string]legion.Legion{}
 	for name, l := range cfg.Legions {
 		all[name] = legion.Legion{
@@ -305,7 +326,7 @@ func (d *Daemon) legionConfig() (legion.Config, error) {
 	}
 	c := legion.Config{
 		Name: d.name, Instance: instance, Incarnation: uuid.MustParse(d.incarnation), Software: d.opts.Version,
-		Vote: true, Size: 1, Beat: lanBeat, Lease: lanLease, Legions: legions(d.cfg, ""),
+		Vote: true, Size: 1, Beat: lanBeat, Lease: lanLease, Legions: d.legions(),
 	}
 	if cl := d.cfg.Cluster; cl != nil {
 		c.Vote, c.Size, c.Beat, c.Lease = cl.Vote, cl.Size, cl.Beat, cl.Lease
@@ -334,7 +355,7 @@ func (d *Daemon) startGossip(lc legion.Config) error {
 				d.conflict = now
 				d.log.Error("another node has this name; this one stands back", zap.String("name", d.name), zap.String("addr", addr))
 			}
-			d.protocol.post(legion.Configure{Legions: legions(d.config(), "its name is taken by "+addr)})
+			d.standBack("its name is taken by " + addr)
 		},
 	})
 	if err != nil {
@@ -459,7 +480,7 @@ func (d *Daemon) apply(cfg *config.Config) ([]string, error) {
 	d.cfg = cfg
 	d.mu.Unlock()
 	d.foreman.do(func() { d.foreman.configure(all) })
-	d.protocol.post(legion.Configure{Legions: legions(cfg, "")})
+	d.standBack("")
 	changes := config.Diff(old, cfg)
 	for _, c := range changes {
 		d.log.Info("reloaded: "+c, logging.Event("reload"))
@@ -473,7 +494,7 @@ func (d *Daemon) apply(cfg *config.Config) ([]string, error) {
 func (d *Daemon) Stop(ctx context.Context) error {
 	cfg := d.config()
 	d.log.Info("stopping", logging.Event("stopping"))
-	d.protocol.post(legion.Configure{Legions: legions(cfg, "stopping")})
+	d.standBack("stopping")
 	d.foreman.do(d.foreman.close)
 	if !d.waitRuns(time.After(cfg.Node.StopTimeout)) {
 		d.log.Warn("stop_timeout has passed: stopping what still runs", zap.Duration("stop_timeout", cfg.Node.StopTimeout))
