@@ -1,7 +1,7 @@
 VERSION ?= 0.1.0-dev
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 
-.PHONY: help build test race lint fuzz sim mutations sweep model
+.PHONY: help build test race lint fuzz sim mutations sweep model huge
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -34,3 +34,6 @@ sweep: ## every schedule kind against the oracle, at every transition of every z
 
 model: ## the models with spin, at the larger bounds too
 	go test -count=1 -timeout 1h -v -run TestModels ./legion/model -args -full
+
+huge: ## the newest 50 runs of a job among RUNS (10000000): 10 ms at most; needs 8 GB in TMPDIR
+	go test -count=1 -timeout 1h -v -run TestNewestOfMany ./jobs/ledger -args -ledger.huge $(or $(RUNS),10000000)

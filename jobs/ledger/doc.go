@@ -34,6 +34,31 @@
 //	ledger.damaged                asks the next Open to move the file aside
 //	ledger.damaged-<time>         a file that was moved aside, for the curious
 //
+// # History
+//
+// The settled records are summed up by hour in digests, which change in the
+// transaction that changes the records: two nodes find out with a few bytes an
+// hour whether they have the same past, and need to exchange only the hours in
+// which they differ (Digests, Settled, Fill). Fill merges like Write, with one
+// exception: a run that is unsettled here is not settled by the mere hearsay
+// that it is lost. Whoever exchanges must leave out the hours that a lord may
+// still act upon, for a lord reads the unsettled table and the newest history
+// as what a quorum has told it.
+//
+// # Schema
+//
+// PRAGMA user_version counts the migrations that a file has had; Open does the
+// missing ones, each in a transaction. docs/ledger.md describes the tables for
+// people, who may read them with sqlite3 -readonly at any time:
+//
+//	runs      every slot and run, one row for each (slot, legion, attempt, run)
+//	history   a view of runs with times as text
+//	marks     up to when each job has been decided about
+//	grants    the last promise of each legion's throne
+//	blobs     electorate, founding, values
+//	meta      instance, starts
+//	digests   count and hash of the settled runs of each hour
+//
 // # Failures
 //
 //   - Disk full: Write returns ErrFull and changes nothing. Before it does, it

@@ -29,6 +29,10 @@ type Query struct {
 	Skip    int        // how many of the newest to pass over: the next page
 }
 
+// newestFirst is the order of Runs. It is the same on every node, so that the
+// newest few of all nodes are among the newest few of each.
+const newestFirst = "ORDER BY at DESC, slot DESC, legion DESC, attempt DESC, run DESC"
+
 // Runs returns the records that match, newest slot first. The newest of all,
 // of a job, or a run by its id come from an index; Legion and Outcome are
 // looked for from the newest back.
@@ -53,7 +57,11 @@ func (s *Store) Runs(q Query) ([]jobs.Record, error) {
 	if q.Outcome != 0 {
 		match("state = ?", q.Outcome.String())
 	}
-	query := "SELECT " + runColumns + " FROM runs"
+	from := "runs INDEXED BY runs_by_time" // which SQLite does not find by itself: it would rather sort
+	if q.Run != "" || q.Job != "" {
+		from = "runs"
+	}
+	query := "SELECT " + runColumns + " FROM " + from
 	if len(where) > 0 {
 		query += " WHERE " + strings.Join(where, " AND ")
 	}
@@ -61,7 +69,7 @@ func (s *Store) Runs(q Query) ([]jobs.Record, error) {
 	if limit <= 0 {
 		limit = DefaultRuns
 	}
-	query += " ORDER BY at DESC, id DESC LIMIT ? OFFSET ?"
+	query += " " + newestFirst + " LIMIT ? OFFSET ?"
 	args = append(args, min(limit, MaxRuns), max(q.Skip, 0))
 	records, err := queryRecords(context.Background(), s.readDB, query, args...)
 	if err != nil {
@@ -117,7 +125,8 @@ type cursor struct{ at, id int64 }
 // A run goes if it is settled and at least KeepRuns of its job are newer.
 const retainSQL = `DELETE FROM runs WHERE id = ? AND rank >= 5 AND EXISTS (
 	SELECT 1 FROM runs newer WHERE newer.job = runs.job AND newer.legion = runs.legion
-	AND (newer.at, newer.id) > (runs.at, runs.id) ORDER BY newer.at, newer.id LIMIT 1 OFFSET ?)`
+	AND (newer.at, newer.id) > (runs.at, runs.id) ORDER BY newer.at, newer.id LIMIT 1 OFFSET ?)
+	RETURNING ` + runColumns
 
 // Retain removes settled runs older than Keep, except the last KeepRuns of
 // each job. It looks at a bounded number of rows, in short transactions, and
@@ -152,12 +161,16 @@ func (s *Store) retainSome(before int64) (more bool, err error) {
 		return false, s.explain(err)
 	}
 	if err := transact(ctx, s.writer, func() error {
+		sums := digests{}
 		for _, row := range chunk {
-			if _, err := s.stmts.retain.ExecContext(ctx, row.id, s.cfg.KeepRuns-1); err != nil {
+			gone, err := scanRecord(s.stmts.retain.QueryRowContext(ctx, row.id, s.cfg.KeepRuns-1))
+			if err == nil {
+				sums.add(gone, -1)
+			} else if !errors.Is(err, sql.ErrNoRows) {
 				return err
 			}
 		}
-		return nil
+		return s.putDigests(ctx, sums)
 	}); err != nil {
 		return false, s.explain(err)
 	}
@@ -210,20 +223,20 @@ func scanRecord(row scanner) (jobs.Record, error) {
 
 // recordArgs are the values of runColumns and of job, at, rank.
 func recordArgs(r jobs.Record) []any {
-	at := r.At
-	if at.IsZero() {
-		at = r.Scheduled // of a manual run: when it was asked for
-	}
-	if at.IsZero() {
-		at = r.Started
-	}
-	orderedBy := int64(0)
-	if !at.IsZero() {
-		orderedBy = at.UnixMilli()
-	}
 	return []any{r.Slot.String(), r.Legion, r.Attempt, r.Run, r.State.String(), int64(r.Term), r.Node, r.Incarnation, r.Definition, r.Reason,
 		millis(r.Scheduled), millis(r.Started), millis(r.Ended), r.ExitCode, r.Signal, r.Manual, millis(r.To), r.Count,
-		r.Job, orderedBy, r.State.Rank()}
+		r.Job, orderedBy(r), r.State.Rank()}
+}
+
+// orderedBy is the time, in milliseconds, by which history is ordered: the
+// slot's, or of a manual run the one at which it was asked for.
+func orderedBy(r jobs.Record) int64 {
+	for _, at := range []time.Time{r.At, r.Scheduled, r.Started} {
+		if !at.IsZero() {
+			return at.UnixMilli()
+		}
+	}
+	return 0
 }
 
 const markColumns = "legion, node, job, timing, at, term"

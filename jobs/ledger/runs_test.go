@@ -75,13 +75,13 @@ func TestRunsUseIndexes(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir())
 	for query, index := range map[string]string{
-		"SELECT * FROM runs ORDER BY at DESC, id DESC LIMIT 50":                                "runs_by_time",
-		"SELECT * FROM runs WHERE job = 'a' ORDER BY at DESC, id DESC LIMIT 50":                "runs_by_job",
-		"SELECT * FROM runs WHERE run <> '' AND run = 'r' ORDER BY at DESC, id DESC LIMIT 50":  "runs_by_id",
-		"SELECT * FROM runs WHERE rank < 5":                                                    "runs_unsettled",
-		"SELECT at, id FROM runs WHERE (at, id) > (1, 1) AND at < 9 ORDER BY at, id LIMIT 500": "runs_by_time",
-		strings.NewReplacer("DELETE", "SELECT *", "?", "1").Replace(retainSQL):                 "runs_by_job",
-		"SELECT * FROM runs WHERE slot = 'a' AND legion = 'b' AND attempt = 1 AND run = 'r'":   "autoindex",
+		"SELECT * FROM runs INDEXED BY runs_by_time " + newestFirst + " LIMIT 50":                               "runs_by_time",
+		"SELECT * FROM runs WHERE job = 'a' " + newestFirst + " LIMIT 50":                                       "runs_by_job",
+		"SELECT * FROM runs WHERE run <> '' AND run = 'r' " + newestFirst + " LIMIT 50":                         "runs_by_id",
+		"SELECT * FROM runs WHERE rank < 5":                                                                     "runs_unsettled",
+		"SELECT at, id FROM runs WHERE (at, id) > (1, 1) AND at < 9 ORDER BY at, id LIMIT 500":                  "runs_by_time",
+		strings.NewReplacer("DELETE", "SELECT *", "?", "1", "\n\tRETURNING "+runColumns, "").Replace(retainSQL): "runs_by_job",
+		"SELECT * FROM runs WHERE slot = 'a' AND legion = 'b' AND attempt = 1 AND run = 'r'":                    "autoindex",
 	} {
 		rows, err := s.readDB.Query("EXPLAIN QUERY PLAN " + query)
 		must(t, err)
@@ -185,6 +185,40 @@ func TestReadFromOutside(t *testing.T) {
 		t.Errorf("got %s, %s, %s, %v", slot, state, started, seconds)
 	}
 	mustWrite(t, s, Writes{Records: []jobs.Record{record("a", 2, jobs.Claimed)}}) // the reader's transaction is still open
+}
+
+const ordinaryHuge = 20_000
+
+var hugeLedger = flag.Int("ledger.huge", ordinaryHuge, "runs in the ledger of TestNewestOfMany; with more, it may take 10 ms a query")
+
+// The newest 50 runs of a job among all that there are. With 10,000,000 (make
+// huge) it takes 10 ms at most, the first time as well.
+func TestNewestOfMany(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	must(t, mustOpen(t, dir).Close())
+	const jobs, newest = 1000, 50
+	addRuns(t, dir, *hugeLedger, jobs)
+	s := mustOpen(t, dir)
+	want := make([]string, 0, newest)
+	for i := *hugeLedger/jobs*jobs - jobs + 500; i >= 0 && len(want) < newest; i -= jobs {
+		want = append(want, fmt.Sprintf("0195a2d4-2b1c-7a9e-8f00-%012x", i))
+	}
+	const limit = 10 * time.Millisecond
+	for range 20 {
+		began := time.Now()
+		got := runIDs(t, s, Query{Job: "job-500", Limit: newest})
+		took := time.Since(began)
+		if !slices.Equal(got, want) {
+			t.Fatalf("got %v, want %v", got, want)
+		}
+		if *hugeLedger > ordinaryHuge {
+			t.Log(took)
+			if took > limit {
+				t.Errorf("%v, want %v at most", took, limit)
+			}
+		}
+	}
 }
 
 func BenchmarkWrite(b *testing.B) {

@@ -75,8 +75,10 @@ type Store struct {
 	writing sync.Mutex // held over every transaction and by Close
 	writeDB *sql.DB
 	writer  *sql.Conn
-	stmts   struct{ run, putRun, mark, putMark, grant, blob, noBlob, retain *sql.Stmt }
-	readDB  *sql.DB
+	stmts   struct {
+		run, putRun, noRun, mark, putMark, grant, blob, noBlob, retain, digest, putDigest, noDigest *sql.Stmt
+	}
+	readDB *sql.DB
 
 	image  sync.RWMutex // guards tables
 	tables map[string]*jobs.Table
@@ -96,7 +98,10 @@ func (s *Store) Starts() uint64 { return s.starts }
 
 func (s *Store) statements() []**sql.Stmt {
 	p := &s.stmts
-	return []**sql.Stmt{&p.run, &p.putRun, &p.mark, &p.putMark, &p.grant, &p.blob, &p.noBlob, &p.retain}
+	return []**sql.Stmt{
+		&p.run, &p.putRun, &p.noRun, &p.mark, &p.putMark, &p.grant, &p.blob, &p.noBlob, &p.retain,
+		&p.digest, &p.putDigest, &p.noDigest,
+	}
 }
 
 // The statements of the writer, in the order of statements.
@@ -110,12 +115,16 @@ var writerSQL = []string{
 		scheduled = excluded.scheduled, started = excluded.started, ended = excluded.ended,
 		exit_code = excluded.exit_code, signal = excluded.signal, manual = excluded.manual,
 		until = excluded.until, count = excluded.count`,
+	"DELETE FROM runs WHERE slot = ? AND legion = ? AND attempt = ? AND run = ?",
 	"SELECT " + markColumns + " FROM marks WHERE legion = ? AND node = ? AND job = ?",
 	"INSERT OR REPLACE INTO marks (" + markColumns + ") VALUES (?,?,?,?,?,?)",
 	"INSERT OR REPLACE INTO grants (" + grantColumns + ") VALUES (?,?,?,?,?,?,?)",
 	"INSERT OR REPLACE INTO blobs (kind, name, value) VALUES (?,?,?)",
 	"DELETE FROM blobs WHERE kind = ? AND name = ?",
 	retainSQL,
+	"SELECT " + digestColumns + " FROM digests WHERE hour = ?",
+	"INSERT OR REPLACE INTO digests (" + digestColumns + ") VALUES (?,?,?)",
+	"DELETE FROM digests WHERE hour = ?",
 }
 
 func (s *Store) prepare(ctx context.Context) (err error) {
@@ -148,7 +157,7 @@ func (s *Store) Write(writes ...Writes) error {
 	}
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	if err := s.write(c); err != nil {
+	if _, err := s.write(c); err != nil {
 		return fmt.Errorf("write ledger: %w", err)
 	}
 	return nil
@@ -165,6 +174,7 @@ type changes struct {
 	blobs   map[blobKey][]byte // nil: delete
 	records map[jobs.Key]jobs.Record
 	marks   map[jobs.MarkKey]jobs.Mark
+	hearsay bool // lost runs do not settle what is unsettled here
 }
 
 type blobKey struct{ kind, name string }
@@ -245,10 +255,11 @@ func (c *changes) merge(batch jobs.Batch) error {
 	return nil
 }
 
-// write commits c and then brings the image up to date. The caller has writing.
-func (s *Store) write(c changes) error {
+// write commits c and then brings the image up to date; it returns what has
+// changed. The caller has writing.
+func (s *Store) write(c changes) (jobs.Batch, error) {
 	if s.lock == nil {
-		return os.ErrClosed
+		return jobs.Batch{}, os.ErrClosed
 	}
 	changed, err := s.commit(c)
 	if errors.Is(err, ErrFull) {
@@ -258,7 +269,7 @@ func (s *Store) write(c changes) error {
 		changed, err = s.commit(c)
 	}
 	if err != nil {
-		return err
+		return jobs.Batch{}, err
 	}
 	s.image.Lock()
 	defer s.image.Unlock()
@@ -268,7 +279,7 @@ func (s *Store) write(c changes) error {
 	for _, m := range changed.Marks {
 		s.table(m.Legion).PutMark(m)
 	}
-	return nil
+	return changed, nil
 }
 
 // commit returns the records and marks that are on disk now and were not before.
@@ -288,7 +299,7 @@ func (s *Store) commit(c changes) (changed jobs.Batch, err error) {
 		if changed.Marks, err = s.putMarks(ctx, c.marks); err != nil {
 			return err
 		}
-		changed.Records, err = s.putRecords(ctx, c.records)
+		changed.Records, err = s.putRecords(ctx, c)
 		return err
 	})
 	return changed, s.explain(err)
@@ -304,24 +315,32 @@ func (s *Store) putBlob(ctx context.Context, key blobKey, value []byte) error {
 }
 
 // putRecords merges in the order of keys, which is the order of the index.
-func (s *Store) putRecords(ctx context.Context, records map[jobs.Key]jobs.Record) (changed []jobs.Record, err error) {
-	for _, key := range slices.SortedFunc(maps.Keys(records), jobs.Key.Compare) {
-		r := records[key]
+func (s *Store) putRecords(ctx context.Context, c changes) (changed []jobs.Record, err error) {
+	sums := digests{}
+	for _, key := range slices.SortedFunc(maps.Keys(c.records), jobs.Key.Compare) {
+		r := c.records[key]
 		old, err := scanRecord(s.stmts.run.QueryRowContext(ctx, key.Slot, r.Legion, key.Attempt, key.Run))
 		if err == nil {
 			r = jobs.Merge(r, old)
 		} else if !errors.Is(err, sql.ErrNoRows) {
 			return nil, err
 		}
-		if r == old {
+		known := err == nil
+		if r == old || c.hearsay && known && r.State == jobs.Lost && !old.State.Settled() {
 			continue
+		}
+		if known && orderedBy(r) != orderedBy(old) { // only if somebody changed his mind
+			if _, err := s.stmts.noRun.ExecContext(ctx, key.Slot, r.Legion, key.Attempt, key.Run); err != nil {
+				return nil, err
+			}
 		}
 		if _, err := s.stmts.putRun.ExecContext(ctx, recordArgs(r)...); err != nil {
 			return nil, err
 		}
+		sums.replace(old, r)
 		changed = append(changed, r)
 	}
-	return changed, nil
+	return changed, s.putDigests(ctx, sums)
 }
 
 func (s *Store) putMarks(ctx context.Context, marks map[jobs.MarkKey]jobs.Mark) (changed []jobs.Mark, err error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -167,7 +168,7 @@ func TestStoreIsTheFoldOfMerge(t *testing.T) {
 	defer func() { must(t, stores[1].Close()) }() // not the one that was opened first
 	rapid.Check(t, func(t *rapid.T) {
 		for _, s := range stores { // as new
-			if _, err := s.writer.ExecContext(t.Context(), "DELETE FROM runs; DELETE FROM marks"); err != nil {
+			if _, err := s.writer.ExecContext(t.Context(), "DELETE FROM runs; DELETE FROM marks; DELETE FROM digests"); err != nil {
 				t.Fatal(err)
 			}
 			s.tables = map[string]*jobs.Table{}
@@ -220,7 +221,20 @@ func TestStoreIsTheFoldOfMerge(t *testing.T) {
 			want[m.Legion].PutMark(m)
 		}
 
+		sums := digests{}
+		for _, r := range all {
+			sums.add(r, +1)
+		}
 		check := func(s *Store) {
+			kept, err := s.Digests(0, math.MaxInt32)
+			if err != nil || len(kept) != len(sums) {
+				t.Fatalf("%d digests, want %d, %v", len(kept), len(sums), err)
+			}
+			for _, d := range kept {
+				if want := sums[d.Hour]; want == nil || d != *want {
+					t.Fatalf("digest %+v, want %+v", d, want)
+				}
+			}
 			got, err := s.Runs(Query{Limit: MaxRuns})
 			if err != nil {
 				t.Fatal(err)
