@@ -18,6 +18,7 @@ import (
 var live = []string{
 	"node.timezone", "node.stop_timeout",
 	"log.level",
+	"cluster.keys", "cluster.keys_file",
 	"legion", "check", "notify", "job",
 }
 
@@ -28,7 +29,7 @@ func Diff(old, new *Config) []string {
 	var lines []string
 	add := func(key, format string, args ...any) {
 		line := key + " " + fmt.Sprintf(format, args...)
-		if !slices.Contains(live, key) {
+		if !slices.Contains(live, key) || strings.HasPrefix(key, "cluster.keys") && encrypts(old) != encrypts(new) {
 			line += " (needs a restart)"
 		}
 		lines = append(lines, line)
@@ -65,6 +66,8 @@ func Diff(old, new *Config) []string {
 	named(add, "job", byName(old.Jobs, jobName), byName(new.Jobs, jobName))
 	return lines
 }
+
+func encrypts(c *Config) bool { return c.Cluster != nil && len(c.Cluster.Keys) > 0 }
 
 func (c Check) name() string  { return c.Name }
 func (n Notify) name() string { return n.Name }

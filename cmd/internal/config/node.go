@@ -3,7 +3,6 @@ package config
 import (
 	"bufio"
 	"bytes"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -140,12 +139,10 @@ func (l *loader) keysFile(from *item, path string) (keys [][]byte) {
 			continue
 		}
 		at := &item{file: path, line: n, name: "keys"}
-		key, err := base64.StdEncoding.Strict().DecodeString(line)
+		key, err := ParseKey(line)
 		switch {
 		case err != nil:
-			l.fail(at, "legion-cron keys generate makes one", "not base64")
-		case len(key) != 16 && len(key) != 24 && len(key) != 32:
-			l.fail(at, "legion-cron keys generate makes one", "want 16, 24 or 32 bytes, got %d", len(key))
+			l.fail(at, "legion-cron keys generate makes one", "%s", err)
 		case len(keys) == maxKeys:
 			l.fail(at, "", "more than %d keys", maxKeys)
 			return keys

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -79,9 +80,7 @@ func (c *Client) Lord(ctx context.Context, legion string) (Lord, error) {
 
 // Reload has the node read its configuration again.
 func (c *Client) Reload(ctx context.Context) (Reload, error) {
-	ctx, cancel := context.WithTimeout(ctx, doTimeout)
-	defer cancel()
-	return do[Reload](ctx, c, http.MethodPost, "/v1/node/reload")
+	return change[Reload](ctx, c, "/v1/node/reload", nil)
 }
 
 func withQuery(path string, v url.Values) string {
@@ -94,13 +93,28 @@ func withQuery(path string, v url.Values) string {
 func ask[T any](ctx context.Context, c *Client, path string) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	return do[T](ctx, c, http.MethodGet, path)
+	return do[T](ctx, c, http.MethodGet, path, nil)
+}
+
+// change asks for something to be done; body, unless nil, goes with it as JSON.
+func change[T any](ctx context.Context, c *Client, path string, body any) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, doTimeout)
+	defer cancel()
+	var text []byte
+	if body != nil {
+		var err error
+		if text, err = json.Marshal(body); err != nil {
+			var zero T
+			return zero, fmt.Errorf("ask %s: %w", path, err)
+		}
+	}
+	return do[T](ctx, c, http.MethodPost, path, text)
 }
 
 // do sends one request and decodes the answer: a T, or an *Error.
-func do[T any](ctx context.Context, c *Client, method, path string) (T, error) {
+func do[T any](ctx context.Context, c *Client, method, path string, send []byte) (T, error) {
 	var zero T
-	req, err := http.NewRequestWithContext(ctx, method, "http://legion-cron"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://legion-cron"+path, bytes.NewReader(send))
 	if err != nil {
 		return zero, fmt.Errorf("ask %s: %w", path, err)
 	}

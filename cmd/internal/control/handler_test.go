@@ -23,6 +23,9 @@ type backend struct {
 	reload Reload
 	err    error
 
+	keyring Keyring
+	asked   string
+
 	runsQuery RunsQuery
 	nextQuery NextQuery
 }

@@ -52,8 +52,8 @@ func newCluster(t *testing.T, n int, jobs string) *cluster {
 	}
 	t.Cleanup(func() { os.RemoveAll(c.dir) })
 	c.shared = filepath.Join(c.dir, "shared")
-	keys := filepath.Join(c.dir, "keys")
-	c.write(keys, base64.StdEncoding.EncodeToString([]byte("0123456789abcdef0123456789abcdef"))+"\n", 0o600)
+	key := base64.StdEncoding.EncodeToString([]byte("0123456789abcdef0123456789abcdef")) + "\n"
+	c.write(filepath.Join(c.dir, "keys"), key, 0o600)
 	var join []string
 	for _, h := range c.lab.Hosts {
 		join = append(join, fmt.Sprintf("%q", h.Addr+":4242"))
@@ -65,6 +65,7 @@ func newCluster(t *testing.T, n int, jobs string) *cluster {
 		if err := os.Mkdir(a.dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
+		c.write(filepath.Join(a.dir, "keys"), "# first of all\n"+key, 0o600)
 		c.write(filepath.Join(a.dir, "config.toml"), fmt.Sprintf(`
 [node]
 name = %q
@@ -72,12 +73,12 @@ state_dir = "state"
 [cluster]
 bind = "%s:4242"
 join = [%s]
-keys_file = %q
+keys_file = "keys"
 [control]
 socket = "sock"
 [log]
 format = "console"
-%s`, a.name, h.Addr, strings.Join(join, ", "), keys,
+%s`, a.name, h.Addr, strings.Join(join, ", "),
 			strings.NewReplacer("SHARED", c.shared, "VALOR", fmt.Sprint(100*(n-1-i))).Replace(jobs)), 0o600)
 		c.agents = append(c.agents, a)
 		c.start(a)

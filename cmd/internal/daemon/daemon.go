@@ -58,6 +58,7 @@ type Daemon struct {
 	cfg     *config.Config
 	unfit   string     // why the node stands back from every legion; empty: it does not
 	telling sync.Mutex // held while the core is told of its part
+	keysMu  sync.Mutex // one change of the keys at a time
 
 	name, incarnation string
 
@@ -475,13 +476,16 @@ func (d *Daemon) apply(cfg *config.Config) ([]string, error) {
 	if err := d.logs.SetLevel(cfg.Log.Level); err != nil {
 		return nil, err
 	}
+	before := d.config()
+	if err := d.reloadKeys(cfg); err != nil {
+		return nil, err
+	}
 	d.mu.Lock()
-	old := d.cfg
 	d.cfg = cfg
 	d.mu.Unlock()
 	d.foreman.do(func() { d.foreman.configure(all) })
 	d.standBack("")
-	changes := config.Diff(old, cfg)
+	changes := config.Diff(before, cfg)
 	for _, c := range changes {
 		d.log.Info("reloaded: "+c, logging.Event("reload"))
 	}

@@ -55,6 +55,9 @@ func (d *Daemon) serve(ctx context.Context, _ string, q []byte) []byte {
 	if len(q) == 1 && q[0] == askTime {
 		return binary.BigEndian.AppendUint64(nil, uint64(d.clock().Wall.UnixNano()))
 	}
+	if len(q) > 0 && q[0] == askKeys {
+		return d.serveKeys(q[1:])
+	}
 	if len(q) > 0 && q[0] == askSlots {
 		return d.recollection(q[1:])
 	}
