@@ -3,6 +3,7 @@ package gossip
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -39,6 +40,7 @@ type Config struct {
 
 	// Join lists peers as host:port or host (then this node's own port). Names
 	// are resolved again at each attempt. This node itself may be among them.
+	// "mdns" is whoever answers to multicast DNS on this host's links.
 	Join []string
 
 	// Keys are 16, 24 or 32 bytes each. The first encrypts, all decrypt.
@@ -78,7 +80,8 @@ type Config struct {
 	// ctx ends.
 	Serve func(ctx context.Context, from string, question []byte) []byte
 
-	tune func(*memberlist.Config) // for tests
+	tune   func(*memberlist.Config)                                              // for tests
+	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error) // for tests; nil: the host's resolver
 }
 
 // Kind of an Event.

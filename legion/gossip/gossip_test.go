@@ -607,7 +607,6 @@ func TestStartRefuses(t *testing.T) {
 		{"advertise a name", func(c *Config) { c.Advertise = "example.org" }, "advertise"},
 		{"short key", func(c *Config) { c.Keys = [][]byte{{1, 2}} }, "key size must be 16, 24 or 32 bytes"},
 		{"no keys", func(c *Config) { c.Keys, c.Advertise = nil, "192.0.2.1" }, "no keys"},
-		{"mdns", func(c *Config) { c.Join = []string{"mdns"} }, `join "mdns": not supported yet`},
 		{"join port", func(c *Config) { c.Join = []string{"host:x"} }, `join "host:x": bad port`},
 	} {
 		cfg := config("b")

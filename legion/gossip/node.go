@@ -48,6 +48,7 @@ type Node struct {
 	calls     *calls
 	gate      gate
 	whoTime   time.Duration // wait for an answer to who
+	responder *responder    // nil: not to be found by mdns
 
 	announce  chan struct{} // 1: the state is to be announced
 	rivals    chan string   // 1: an address where our name is held
@@ -76,6 +77,7 @@ func Start(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start gossip: %w", err)
 	}
+	n.startMDNS(n.transport.advertise)
 	first := make(chan struct{})
 	n.wg.Go(func() { n.runRejoin(n.ctx, first) })
 	n.wg.Go(func() { n.runAnnounce(n.ctx) })
@@ -110,6 +112,9 @@ func (n *Node) nameTaken(first <-chan struct{}) (addr string, taken bool) {
 func newNode(cfg Config) (*Node, error) {
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
+	}
+	if cfg.lookup == nil {
+		cfg.lookup = net.DefaultResolver.LookupNetIP
 	}
 	if cfg.RejoinInterval <= 0 {
 		cfg.RejoinInterval = defaultRejoin

@@ -28,7 +28,6 @@ func TestParsePeer(t *testing.T) {
 		"db_1.example.org.:7":            "db_1.example.org.:7",
 		"n1":                             "n1:99",
 		"":                               `bad host name ""`,
-		"mdns":                           "not supported yet, name the peers",
 		"host:":                          `bad port ""`,
 		"host:0":                         `bad port "0"`,
 		"host:70000":                     `bad port "70000"`,

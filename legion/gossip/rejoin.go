@@ -39,6 +39,7 @@ type peer struct {
 	host string // a DNS name, or empty
 	ip   netip.Addr
 	port uint16
+	mdns bool // whoever answers on the links of this host; the rest is empty
 }
 
 func parseJoin(entries []string, ownPort uint16) ([]peer, error) {
@@ -57,8 +58,8 @@ func parseJoin(entries []string, ownPort uint16) ([]peer, error) {
 }
 
 func parsePeer(entry string, port uint16) (peer, error) {
-	if entry == "mdns" {
-		return peer{}, errors.New("not supported yet, name the peers")
+	if entry == mdnsWord {
+		return peer{mdns: true}, nil
 	}
 	host := entry
 	if ip, err := netip.ParseAddr(entry); err == nil { // an IPv6 address without a port has colons
@@ -109,13 +110,16 @@ func isHostname(s string) bool {
 }
 
 // resolve gives the addresses of a peer as they are now.
-func (p peer) resolve(ctx context.Context) ([]string, error) {
+func (n *Node) resolve(ctx context.Context, p peer) ([]string, error) {
+	if p.mdns {
+		return n.findMDNS(ctx)
+	}
 	if p.ip.IsValid() {
 		return []string{netip.AddrPortFrom(p.ip, p.port).String()}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, resolveTime)
 	defer cancel()
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", p.host)
+	ips, err := n.cfg.lookup(ctx, "ip", p.host)
 	if err != nil {
 		return nil, err // says "lookup HOST: cause"
 	}
@@ -193,7 +197,7 @@ func (n *Node) joinMissing(ctx context.Context) (again bool) {
 func (n *Node) resolvePeers(ctx context.Context) (addrs []string) {
 	var mu sync.Mutex
 	each(ctx, n.peers, func(p peer) {
-		found, err := p.resolve(ctx)
+		found, err := n.resolve(ctx, p)
 		if err != nil {
 			n.log.Debug("peer not resolved", zap.Error(err))
 		}

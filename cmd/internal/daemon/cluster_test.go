@@ -45,6 +45,13 @@ type agent struct {
 // in which SHARED is the shared file, and VALOR less for each node, 0 for the last.
 func newCluster(t *testing.T, n int, jobs string) *cluster {
 	t.Helper()
+	return newClusterWith(t, n, "join = [JOIN]", jobs)
+}
+
+// newClusterWith is newCluster with lines of the section [cluster], in which
+// JOIN is the list of all nodes.
+func newClusterWith(t *testing.T, n int, lines, jobs string) *cluster {
+	t.Helper()
 	c := &cluster{t: t, lab: lab.New(t, n), bin: lab.Binary(t)}
 	var err error
 	if c.dir, err = os.MkdirTemp("", "lc"); err != nil { // a socket's path must be short
@@ -72,13 +79,13 @@ name = %q
 state_dir = "state"
 [cluster]
 bind = "%s:4242"
-join = [%s]
+%s
 keys_file = "keys"
 [control]
 socket = "sock"
 [log]
 format = "console"
-%s`, a.name, h.Addr, strings.Join(join, ", "),
+%s`, a.name, h.Addr, strings.ReplaceAll(lines, "JOIN", strings.Join(join, ", ")),
 			strings.NewReplacer("SHARED", c.shared, "VALOR", fmt.Sprint(100*(n-1-i))).Replace(jobs)), 0o600)
 		c.agents = append(c.agents, a)
 		c.start(a)
