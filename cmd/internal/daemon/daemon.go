@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -197,6 +198,11 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 		d.log.Warn(w.String())
 	}
 
+	if cl := d.cfg.Cluster; cl != nil && !tunedUntested() {
+		if err := selfTest(ctx, cl.Beat, cl.Lease, os.DirFS("/"), sleep); err != nil {
+			return atPlace(d.cfg.Place("cluster.profile"), err)
+		}
+	}
 	if d.store, err = ledger.Open(ledger.Config{Dir: d.cfg.Node.StateDir, Keep: d.cfg.Node.Keep}, now.Wall); err != nil {
 		return fmt.Errorf("%s: open the state directory: %w", d.cfg.Place("node.state_dir"), err)
 	}
@@ -344,7 +350,7 @@ func (d *Daemon) startGossip(lc legion.Config) error {
 	g, err := gossip.Start(gossip.Config{
 		Name: d.name, Instance: lc.Instance.String(), Incarnation: d.incarnation,
 		Bind: cl.Bind, Advertise: cl.Advertise, Join: cl.Join, Keys: cl.Keys, Insecure: cl.Insecure,
-		WAN: cl.Profile == "wan", Log: d.log.Named("gossip"),
+		WAN: cl.Profile == "wan", ProbeInterval: tunedProbe(), Log: d.log.Named("gossip"),
 		Deliver: d.protocol.deliver,
 		Notice:  d.protocol.notice,
 		Serve:   d.serve,
