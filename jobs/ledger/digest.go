@@ -15,6 +15,10 @@ import (
 // 1 h). It is counted in hours since 1970.
 type Hour int64
 
+// HourOfRecord is the hour that a record belongs to: that of its slot, or of a
+// manual run the one in which it was asked for.
+func HourOfRecord(r jobs.Record) Hour { return Hour(floorDiv(orderedBy(r), millisPerHour)) }
+
 // HourOf is the hour that t is in.
 func HourOf(t time.Time) Hour { return Hour(floorDiv(t.UnixMilli(), millisPerHour)) }
 
@@ -31,8 +35,8 @@ func floorDiv(a, b int64) int64 {
 	return q
 }
 
-// A Digest sums up the settled records of one hour. Two nodes whose digests of
-// an hour are equal have the same settled records of it.
+// A Digest sums up the settled records of one hour, of all jobs that have a
+// legion. Two nodes whose digests of an hour are equal have the same of them.
 type Digest struct {
 	Hour  Hour
 	Count int
@@ -51,17 +55,18 @@ func (d *Digest) add(h jobs.Hash, n int) {
 type digests map[Hour]*Digest
 
 // replace notes that one record takes the place of another; a record that is
-// not settled, or the zero Record for none, does not count.
+// not settled, or the zero Record for none, does not count, nor does one of a
+// job without a legion, which only its own node has.
 func (ds digests) replace(old, new jobs.Record) {
 	ds.add(old, -1)
 	ds.add(new, +1)
 }
 
 func (ds digests) add(r jobs.Record, n int) {
-	if !r.State.Settled() {
+	if !r.State.Settled() || r.Slot.Local() {
 		return
 	}
-	h := Hour(floorDiv(orderedBy(r), millisPerHour))
+	h := HourOfRecord(r)
 	if ds[h] == nil {
 		ds[h] = &Digest{Hour: h}
 	}
@@ -135,8 +140,9 @@ func readDigests(ctx context.Context, db *sql.DB, from, before Hour) ([]Digest, 
 // A Place is how far a reader of an hour has come. The zero Place is its beginning.
 type Place struct{ At, ID int64 }
 
-// Settled returns up to limit settled records of an hour, from a place on, and
-// the place to go on from; the zero Place: that was all.
+// Settled returns the settled records of an hour, of jobs that have a legion:
+// at most limit of them, from a place on, and the place to go on from; the zero
+// Place: that was all.
 func (s *Store) Settled(h Hour, from Place, limit int) ([]jobs.Record, Place, error) {
 	records, next, err := s.settled(context.Background(), h, from, limit)
 	if err != nil {
@@ -162,7 +168,7 @@ func (s *Store) settled(ctx context.Context, h Hour, from Place, limit int) (rec
 		if err != nil {
 			return nil, Place{}, err
 		}
-		if looked++; r.State.Settled() {
+		if looked++; r.State.Settled() && !r.Slot.Local() {
 			records = append(records, r)
 		}
 	}

@@ -90,7 +90,7 @@ FROM runs ORDER BY at DESC, id DESC;
 `}, {sql: `
 CREATE TABLE digests (
 	hour  INTEGER PRIMARY KEY,   -- hours since 1970, of runs.at
-	count INTEGER NOT NULL,      -- settled runs of it
+	count INTEGER NOT NULL,      -- settled runs of it, of jobs that have a legion
 	hash  BLOB NOT NULL          -- of these, in any order
 );
 `, then: digestAll}}

@@ -72,6 +72,7 @@ type Daemon struct {
 	scribe   *scribe
 	runs     *runs
 	foreman  *foreman
+	filler   *filler
 	gossip   *gossip.Node // nil: alone
 	presence *presence
 	guardian *guardian.Guardian
@@ -263,6 +264,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	d.spawn("retention", d.retain, nil)
 	if d.gossip != nil {
 		d.spawn("clocks", d.watchClocks, nil)
+		d.spawn("history", d.filler.run, nil)
 	}
 	d.log.Info("agent started", logging.Event("started"), zap.String("version", d.opts.Version),
 		zap.Int("jobs", len(d.cfg.Jobs)), zap.Int("legions", len(d.cfg.Legions)), zap.String("socket", d.cfg.Control.Socket))
@@ -288,6 +290,10 @@ func (d *Daemon) assemble() {
 	f.away, f.dead = d.presence.away, d.protocol.dead
 	d.protocol.guardian, d.protocol.elected = d.guardian, d.recertify
 	d.protocol.observe = func(recs []jobs.Record) { f.do(func() { f.observe(recs) }) }
+	d.filler = &filler{
+		store: d.store, log: d.log, clock: d.clock, voters: d.otherVoters, learnt: d.protocol.observe,
+		keep: func() time.Duration { return d.config().Node.Keep },
+	}
 	d.protocol.reign = func(a legion.Reign) {
 		d.lords.reigns(d.name, a.Legion, a.Term, "", d.clock().Wall)
 		f.do(func() { f.begin(a) })
@@ -371,7 +377,7 @@ func (d *Daemon) startGossip(lc legion.Config) error {
 		}
 		return fmt.Errorf("%s: join the cluster: %w", d.cfg.Place("cluster.bind"), err)
 	}
-	d.gossip = g
+	d.gossip, d.filler.call = g, g.Call
 	d.onUndo("stop gossip", func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), gossipStop)
 		defer cancel()

@@ -5,6 +5,7 @@
 //	protocol   owns the legion.Core: one goroutine steps it
 //	disk       one goroutine writes; everything that waits is one transaction
 //	foreman    owns what is due, what runs and what waits: one goroutine
+//	filler     asks other voters for the history that this one has missed
 //	scribe     sends outcomes to the voters until a quorum has them
 //	runs       one goroutine for each living process
 //	guardian   another process, for when this one is killed or frozen

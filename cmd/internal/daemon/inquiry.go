@@ -52,19 +52,27 @@ func oneRecord(b []byte) (jobs.Record, error) {
 
 // serve answers a question of another node.
 func (d *Daemon) serve(ctx context.Context, _ string, q []byte) []byte {
-	if len(q) == 1 && q[0] == askTime {
-		return binary.BigEndian.AppendUint64(nil, uint64(d.clock().Wall.UnixNano()))
-	}
-	if len(q) > 0 && q[0] == askKeys {
-		return d.serveKeys(q[1:])
-	}
-	if len(q) > 0 && q[0] == askSlots {
-		return d.recollection(q[1:])
-	}
-	if len(q) == 0 || q[0] != askRun {
+	if len(q) == 0 {
 		return nil
 	}
-	rec, err := oneRecord(q[1:])
+	switch kind, q := q[0], q[1:]; kind {
+	case askTime:
+		return binary.BigEndian.AppendUint64(nil, uint64(d.clock().Wall.UnixNano()))
+	case askKeys:
+		return d.serveKeys(q)
+	case askDigests, askHour:
+		return d.filler.answer(kind, q)
+	case askSlots:
+		return d.recollection(q)
+	case askRun:
+		return d.account(ctx, q)
+	}
+	return nil
+}
+
+// account answers inquire; nil, which is no answer, if it cannot.
+func (d *Daemon) account(ctx context.Context, q []byte) []byte {
+	rec, err := oneRecord(q)
 	if err != nil || rec.Node != d.name {
 		return nil
 	}
