@@ -34,7 +34,7 @@ import (
 // ask for.
 const (
 	askDigests = 'd' // a digestsQuestion, answered by a digestsAnswer in CBOR
-	askHour    = 'h' // an hourQuestion, answered by an hourAnswer
+	askHour    = 'p' // an hourQuestion, answered by an hourAnswer
 )
 
 const (
