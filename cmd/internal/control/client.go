@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -29,6 +28,10 @@ const (
 // Client asks the agent that listens on a unix socket. It is safe for
 // concurrent use, and keeps no connection open between requests.
 type Client struct {
+	// Silent, if set before the first request, is told the names of the nodes
+	// that gave no answer where all were asked.
+	Silent func(names string)
+
 	path string
 	http *http.Client
 }
@@ -123,27 +126,14 @@ func do[T any](ctx context.Context, c *Client, method, path string, send []byte)
 		return zero, c.unreachable(err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	if err != nil {
+	if names := resp.Header.Get(silentHeader); names != "" && c.Silent != nil {
+		c.Silent(names)
+	}
+	v, err := decode[T](resp, "to "+path)
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return zero, c.unreachable(err)
 	}
-	if len(body) > maxAnswer {
-		return zero, fmt.Errorf("ask %s: the answer is longer than %d bytes", path, maxAnswer)
-	}
-	if resp.StatusCode != http.StatusOK {
-		e := &Error{Code: resp.StatusCode}
-		if err := json.Unmarshal(body, e); err == nil && e.Message != "" {
-			return zero, e
-		}
-		if resp.StatusCode != http.StatusServiceUnavailable { // that one may still be the answer "not the lord"
-			return zero, &Error{Code: resp.StatusCode, Message: "the agent at " + c.path + " answers " + resp.Status}
-		}
-	}
-	var v T
-	if err := json.Unmarshal(body, &v); err != nil {
-		return zero, fmt.Errorf("decode the answer to %s: %w", path, err)
-	}
-	return v, nil
+	return v, err
 }
 
 // unreachable says in one line why there was no answer.

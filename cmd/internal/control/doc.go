@@ -21,12 +21,31 @@
 // Every answer is JSON. Keys are always present and never change: a moment
 // that is not known is null, a list without entries is [].
 //
+// # Which node acts
+//
+// Every node answers for the whole cluster: a handler is registered with the
+// place that must act, and at any other node the request is carried there by
+// the Courier, served by the same Handler, and the answer passed on as it
+// arrives. A place (routes.at) is the lord of the legion named in the path
+// (lordOf), a node (?node=NAME for every get and post: here), or what a
+// function of the resource's own says. All nodes are asked by Gather, with a deadline, and who did not answer
+// is named in the header Legion-Silent, and by the client to its Silent.
+//
+//	CLI -> unix socket -> at(lordOf) -- gossip --> at(lordOf) -> Backend
+//	                          this node | the lord's node
+//
+// RoutedFrom names the node that a request was routed from; such a request is
+// served or refused with 421, and never routed again, so there are no loops.
+// On a 421 the first node looks again who must act. Asker says who asked.
+// What is carried is a request of this API and nothing else: it names jobs,
+// runs, legions and nodes, never a command.
+//
 // # Failures
 //
 // Every failure is {"error": ..., "hint": ...} with the status code of what
 // went wrong: 400 for a bad query, 403 for a peer that may not ask, 404 for
 // something that does not exist, 405 for the wrong method, 409 for a refusal,
-// 422 for a configuration with errors, 500 for a fault of the node, 503 for a
+// 421 for a request that was routed to the wrong node, 422 for a configuration with errors, 500 for a fault of the node, 503 for a
 // node that cannot answer now. The client turns them back into an *Error, and
 // a socket on which nobody answers into one that wraps ErrNoAgent.
 //
@@ -41,5 +60,6 @@
 //
 // Connections, request bodies, headers, answers and the time each may take
 // are bounded by the constants in server.go and client.go. Not promised:
-// fairness between clients, or an order between their requests.
+// fairness between clients, or an order between their requests; and that a
+// routed request without an answer was not served.
 package control

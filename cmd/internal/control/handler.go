@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -12,6 +13,7 @@ import (
 // must not block longer than their context, and return an *Error for anything
 // but a fault of the node itself. What they return is not changed afterwards.
 type Backend interface {
+	Router
 	Watcher
 	Planner
 	Historian
@@ -45,15 +47,12 @@ type Reloader interface {
 	Reload(ctx context.Context) (Reload, error)
 }
 
-// Handler serves /v1 from b. It may be served on several listeners at once.
+// Handler serves /v1 from b. It may be served on several listeners at once,
+// and by the couriers of b's cluster.
 func Handler(b Backend) http.Handler {
 	mux := http.NewServeMux()
-	get := func(path string, answer func(*http.Request) (any, error)) {
-		mux.Handle(path, only(http.MethodGet, answer))
-	}
-	post := func(path string, answer func(*http.Request) (any, error)) {
-		mux.Handle(path, only(http.MethodPost, answer))
-	}
+	rs := routes{b, mux}
+	get, post := rs.get, rs.post
 
 	get("/v1/status", func(r *http.Request) (any, error) { return b.Status(r.Context()) })
 	get("/v1/members", func(r *http.Request) (any, error) {
@@ -89,22 +88,54 @@ func Handler(b Backend) http.Handler {
 	return mux
 }
 
-// only answers one method, and all others with what is allowed.
-func only(method string, answer func(*http.Request) (any, error)) http.Handler {
+// routes are the resources that a handler has so far.
+type routes struct {
+	Router
+	mux *http.ServeMux
+}
+
+func (rs routes) get(path string, answer func(*http.Request) (any, error)) {
+	rs.at(here, http.MethodGet, path, answer)
+}
+
+func (rs routes) post(path string, answer func(*http.Request) (any, error)) {
+	rs.at(here, http.MethodPost, path, answer)
+}
+
+// at adds a resource that only the node at a place can answer for.
+func (rs routes) at(where place, method, path string, answer func(*http.Request) (any, error)) {
+	rs.mux.Handle(path, only(method, at(rs, where, answering(answer))))
+}
+
+// only lets one method through, and tells all others what is allowed.
+func only(method string, h http.Handler) http.Handler {
 	allow := []string{method}
 	if method == http.MethodGet {
 		allow = append(allow, http.MethodHead)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != method && !(method == http.MethodGet && r.Method == http.MethodHead) {
+		if !slices.Contains(allow, r.Method) {
 			w.Header().Set("Allow", strings.Join(allow, ", "))
 			fail(w, &Error{Code: http.StatusMethodNotAllowed, Message: r.Method + " is not for " + r.URL.Path, Hint: "use " + method})
 			return
 		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// answering writes down what answer returns.
+func answering(answer func(*http.Request) (any, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		v, err := answer(r)
 		if err != nil {
 			fail(w, asError(err))
 			return
+		}
+		if p, ok := v.(Partial); ok {
+			if len(p.Silent) > 0 {
+				w.Header().Set(silentHeader, strings.Join(p.Silent, ", "))
+			}
+			v = p.Value
 		}
 		code := http.StatusOK
 		if l, ok := v.(Lord); ok && !l.Here {

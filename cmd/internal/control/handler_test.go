@@ -52,6 +52,13 @@ func (b *backend) Lord(_ context.Context, legion string) (Lord, error) {
 	return l, nil
 }
 
+func (b *backend) Node() string                  { return "a" }
+func (b *backend) Nodes() []string               { return []string{"a"} }
+func (b *backend) LordOf(string) (string, error) { return "a", nil }
+func (b *backend) Reach(*http.Request, string) (*http.Response, error) {
+	return nil, errors.New("there is nobody else")
+}
+
 func request(b Backend, method, path string) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
 	Handler(b).ServeHTTP(w, httptest.NewRequest(method, path, nil))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -74,6 +75,8 @@ type Daemon struct {
 	foreman  *foreman
 	filler   *filler
 	gossip   *gossip.Node // nil: alone
+	api      http.Handler
+	courier  *control.Courier
 	presence *presence
 	guardian *guardian.Guardian
 	// uncertified holds a token when the death certificate may be out of date.
@@ -238,6 +241,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	if err := d.startGossip(lc); err != nil {
 		return err
 	}
+	d.onUndo("close courier", func() error { d.courier.Close(); return nil })
 	d.spawn("certificate", d.certify, nil)
 	d.spawn("scribe", d.scribe.run, d.scribe.done)
 	d.spawn("foreman", d.foreman.run, d.foreman.done)
@@ -247,7 +251,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	}
 	server, err := control.Start(control.Socket{
 		Path: d.cfg.Control.Socket, Group: d.cfg.Control.Group, ErrorLog: zap.NewStdLog(d.log.Named("control")),
-	}, control.Handler(backend{d}))
+	}, d.api)
 	if err != nil {
 		return fmt.Errorf("%s: %w", d.cfg.Place("control.socket"), err)
 	}
@@ -273,6 +277,8 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 
 // assemble makes the parts and tells them of each other.
 func (d *Daemon) assemble() {
+	d.api = control.Handler(backend{d})
+	d.courier = control.NewCourier(d.call, d.api)
 	d.scribe = newScribe(d.disk, d.protocol, d.log)
 	d.scribe.lone = func() bool { return d.gossip == nil }
 	f := newForeman()

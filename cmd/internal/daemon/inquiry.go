@@ -51,13 +51,15 @@ func oneRecord(b []byte) (jobs.Record, error) {
 }
 
 // serve answers a question of another node.
-func (d *Daemon) serve(ctx context.Context, _ string, q []byte) []byte {
+func (d *Daemon) serve(ctx context.Context, from string, q []byte) []byte {
 	if len(q) == 0 {
 		return nil
 	}
 	switch kind, q := q[0], q[1:]; kind {
 	case askTime:
 		return binary.BigEndian.AppendUint64(nil, uint64(d.clock().Wall.UnixNano()))
+	case askRequest:
+		return d.courier.Serve(ctx, from, q)
 	case askKeys:
 		return d.serveKeys(q)
 	case askDigests, askHour:
