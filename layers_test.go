@@ -40,14 +40,15 @@ var layers = map[string][]string{
 	// The house around them.
 	"cmd/internal/config":   {"checks", "jobs", "jobs/runner", "legion", "scheduler", "scheduler/cronspec"},
 	"cmd/internal/control":  {},
-	"cmd/internal/guardian": {"jobs", "jobs/runner", "legion", "cmd/internal/logging"},
+	"cmd/internal/guardian": {"jobs", "jobs/runner", "legion", "cmd/internal/hooks", "cmd/internal/logging"},
+	"cmd/internal/hooks":    {"jobs", "jobs/runner", "cmd/internal/logging"},
 	"cmd/internal/lab":      {}, // hosts for tests of the real binary
 	"cmd/internal/logging":  {},
 	"cmd/internal/web":      {"cmd/internal/control"},
 	"cmd/internal/sim":      {"checks", "jobs", "jobs/ledger", "legion", "scheduler", "scheduler/cronspec"},
 	"cmd/internal/daemon": {
 		"checks", "checks/probe", "jobs", "jobs/ledger", "jobs/runner", "legion", "legion/gossip",
-		"scheduler", "scheduler/cronspec", "cmd/internal/config", "cmd/internal/control", "cmd/internal/guardian", "cmd/internal/logging", "cmd/internal/web",
+		"scheduler", "scheduler/cronspec", "cmd/internal/config", "cmd/internal/control", "cmd/internal/guardian", "cmd/internal/hooks", "cmd/internal/logging", "cmd/internal/web",
 	},
 	"cmd/legion-cron": {
 		"cmd/internal/config", "cmd/internal/control", "cmd/internal/daemon",

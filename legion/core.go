@@ -166,6 +166,9 @@ func New(cfg Config, st State, now Now, rng *rand.Rand) *Core {
 func (c *Core) Step(now Now, ev Event) []Action {
 	c.now, c.out = now, nil
 	if !c.stopped {
+		// First: an answer that waited while this process did not run must not
+		// bring back what ran out meanwhile, for which a guardian has acted.
+		c.expireLordships()
 		c.handle(ev)
 		c.progress()
 	}

@@ -11,6 +11,8 @@ const (
 	maxLegions = 10_000
 	maxValor   = 1_000_000
 	maxScroll  = 4 << 10 // bytes
+	maxHook    = 8 << 10 // bytes of one; longer ones are scripts of their own
+	maxHooks   = 32      // of one event
 )
 
 // voters is the size of the electorate that the files ask for.
@@ -87,7 +89,11 @@ func (l *loader) hooks(it *item) map[string][]Hook {
 	all := map[string][]Hook{}
 	for _, event := range Events {
 		var hooks []Hook
-		if read(t, event, &hooks, list(hook)) && len(hooks) > 0 {
+		switch {
+		case !read(t, event, &hooks, list(hook)) || len(hooks) == 0:
+		case len(hooks) > maxHooks:
+			t.fail(t.where(event), "", "%d hooks, at most %d are allowed", len(hooks), maxHooks)
+		default:
 			all[event] = hooks
 		}
 	}
@@ -98,6 +104,10 @@ func (l *loader) hooks(it *item) map[string][]Hook {
 func hook(r *reader, it *item) (Hook, bool) {
 	v, ok := text()(r, it)
 	if !ok {
+		return Hook{}, false
+	}
+	if len(v) > maxHook {
+		r.fail(it, "write a script and call it", "%d bytes, at most %d are allowed", len(v), maxHook)
 		return Hook{}, false
 	}
 	kind, what, _ := strings.Cut(v, ":")

@@ -19,6 +19,7 @@ import (
 	"github.com/legion-cron/legion-cron/cmd/internal/config"
 	"github.com/legion-cron/legion-cron/cmd/internal/control"
 	"github.com/legion-cron/legion-cron/cmd/internal/guardian"
+	"github.com/legion-cron/legion-cron/cmd/internal/hooks"
 	"github.com/legion-cron/legion-cron/cmd/internal/logging"
 	"github.com/legion-cron/legion-cron/jobs"
 	"github.com/legion-cron/legion-cron/jobs/ledger"
@@ -61,6 +62,8 @@ type Daemon struct {
 	unfit   string     // why the node stands back from every legion; empty: it does not
 	telling sync.Mutex // held while the core is told of its part
 	keysMu  sync.Mutex // one change of the keys at a time
+	// suspended says which legions the node stands back from for a while.
+	suspended map[string]*suspension
 
 	name, incarnation string
 
@@ -81,6 +84,8 @@ type Daemon struct {
 	guardian *guardian.Guardian
 	// uncertified holds a token when the death certificate may be out of date.
 	uncertified chan struct{}
+	herald      *hooks.Herald
+	mustered    chan struct{} // holds a token when nodes may have come or gone
 	lords       *chronicle
 	conflict    time.Time // when a namesake was last complained about; only gossip looks
 
@@ -100,7 +105,7 @@ func New(cfg *config.Config, opts Options) (*Daemon, error) {
 	}
 	d := &Daemon{
 		opts: opts, clock: opts.Clock, cfg: cfg, name: cfg.Node.Name, lords: newChronicle(),
-		uncertified: make(chan struct{}, 1),
+		uncertified: make(chan struct{}, 1), mustered: make(chan struct{}, 1), suspended: map[string]*suspension{},
 	}
 	if d.clock == nil {
 		d.clock = systemClock
@@ -151,10 +156,14 @@ func (d *Daemon) reconfigure() {
 // legions is this node's part in each legion as things are now.
 func (d *Daemon) legions() map[string]legion.Legion {
 	d.mu.Lock()
-	cfg, unfit := d.cfg, d.unfit
-	d.mu.Unlock()
+	defer d.mu.Unlock()
+	cfg := d.cfg
 	all := map[string]legion.Legion{}
 	for name, l := range cfg.Legions {
+		unfit := d.unfit
+		if s := d.suspended[name]; s != nil && unfit == "" {
+			unfit = s.why
+		}
 		all[name] = legion.Legion{
 			Valor: l.Valor, Quorum: l.Quorum, Spread: l.Spread, Unfit: unfit,
 			Scroll: []byte(l.Scroll), Jobs: jobSet(cfg, name),
@@ -263,6 +272,10 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	// Nothing can fail any more, so runs may start: what takes back a failed
 	// start does not wait for any.
 	d.foreman.do(func() { d.foreman.configure(all) })
+	d.onUndo("end suspensions", d.endSuspensions)
+	d.herald.Configure(hooksOf(d.cfg))
+	d.onUndo("end hooks", func() error { d.herald.Close(); return nil })
+	d.spawn("muster", d.muster, nil)
 	d.spawn("protocol", d.protocol.run, d.protocol.done)
 	d.scribe.put(orphans...)
 	d.spawn("retention", d.retain, nil)
@@ -294,7 +307,8 @@ func (d *Daemon) assemble() {
 	f.node, f.incarnation, f.lostAfter, f.started = d.name, d.incarnation, d.cfg.Node.LostAfter, d.started
 	f.clock, f.log, f.store, f.disk, f.protocol, f.scribe, f.runs = d.clock, d.log, d.store, d.disk, d.protocol, d.scribe, d.runs
 	f.away, f.dead = d.presence.away, d.protocol.dead
-	d.protocol.guardian, d.protocol.elected = d.guardian, d.recertify
+	d.protocol.guardian, d.protocol.elected, d.protocol.changed = d.guardian, d.recertify, d.remuster
+	d.herald = d.newHerald()
 	d.protocol.observe = func(recs []jobs.Record) { f.do(func() { f.observe(recs) }) }
 	d.filler = &filler{
 		store: d.store, log: d.log, clock: d.clock, voters: d.otherVoters, learnt: d.protocol.observe,
@@ -302,12 +316,12 @@ func (d *Daemon) assemble() {
 	}
 	d.protocol.reign = func(a legion.Reign) {
 		d.lords.reigns(d.name, a.Legion, a.Term, "", d.clock().Wall)
-		f.do(func() { f.begin(a) })
+		d.reigns(a)
 	}
 	d.protocol.unreign = func(a legion.Unreign) {
 		d.lords.fell(d.name, a.Legion, a.Term, a.Reason, d.clock().Wall)
 		d.log.Info("no longer lord: "+a.Reason, logging.Event("unlord"), logging.Legion(a.Legion), logging.Term(a.Term))
-		f.do(func() { f.end(a) })
+		d.unreigns(a)
 	}
 }
 
@@ -502,6 +516,7 @@ func (d *Daemon) apply(cfg *config.Config) ([]string, error) {
 	d.cfg = cfg
 	d.mu.Unlock()
 	d.foreman.do(func() { d.foreman.configure(all) })
+	d.herald.Configure(hooksOf(cfg))
 	d.standBack("")
 	changes := config.Diff(before, cfg)
 	for _, c := range changes {
@@ -527,10 +542,15 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	d.scribe.settled(ctx)
 	cancel()
 	d.protocol.post(legion.Stop{})
-	select {
-	case <-d.protocol.stopped:
-	case <-time.After(farewellLimit):
+	for said := false; !said; {
+		select {
+		case <-d.protocol.stopped:
+			said = true
+		case <-time.After(farewellLimit):
+			said = !d.herald.Busy() // a release waits for the unlord hooks
+		}
 	}
+	d.herald.Close()
 	return d.takeBack()
 }
 

@@ -49,7 +49,7 @@ func (f *foreman) decide(e *entry, d scheduler.Due, now time.Time, b *decision) 
 	if d.Older.Count > 0 {
 		f.decideOlder(e, d.Older, now, b)
 	}
-	if late := now.Sub(d.At); late > f.catchUp(e, d.At) {
+	if f.lateness(e, d.At, now) > f.catchUp(e, d.At) {
 		b.Records = append(b.Records, f.missed(e, scheduler.Range{From: d.At, To: d.At, Count: 1}, f.whyMissed(e, d.At)))
 		return
 	}
@@ -61,7 +61,7 @@ func (f *foreman) decideOlder(e *entry, older scheduler.Range, now time.Time, b 
 	if e.CatchUpRuns == jobs.CatchUpAll {
 		n := 0
 		for at := older.From; !at.IsZero() && !at.After(older.To) && n < maxCatchUp; at = e.schedule.Next(at) {
-			if now.Sub(at) > f.catchUp(e, at) {
+			if f.lateness(e, at, now) > f.catchUp(e, at) {
 				continue
 			}
 			if n == 0 && at.After(older.From) {
@@ -96,6 +96,8 @@ func (f *foreman) whyMissed(e *entry, at time.Time) string {
 		}
 	} else if r := f.reigns[e.Legion]; r != nil && at.Before(r.since) {
 		return "no lord"
+	} else if r != nil && at.Before(r.admitted) {
+		return "superseded"
 	}
 	return "too late"
 }

@@ -8,6 +8,7 @@
 //	filler     asks other voters for the history that this one has missed
 //	scribe     sends outcomes to the voters until a quorum has them
 //	runs       one goroutine for each living process
+//	herald     calls hooks: one goroutine for each legion that has something to call
 //	guardian   another process, for when this one is killed or frozen
 //
 // A slot flows one way: the foreman's engine says it is due; the foreman asks
@@ -24,6 +25,9 @@
 // # States
 //
 //	New -> Start -> running -> Stop -> stopped
+//
+// A lordship's hooks run beside all this: slots wait at a gate (gate.go) for
+// the lord hooks, and the release for the unlord hooks. Nothing else does.
 //
 // Start returns when the control socket answers and the protocol runs; a
 // lordship comes later, by itself. Stop gives up the lordships at once, lets

@@ -7,6 +7,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/legion-cron/legion-cron/cmd/internal/guardian"
+	"github.com/legion-cron/legion-cron/cmd/internal/hooks"
 	"github.com/legion-cron/legion-cron/jobs"
 	"github.com/legion-cron/legion-cron/legion"
 )
@@ -103,11 +104,37 @@ func (p *protocol) guard(j jobs.Job, rec jobs.Record) (ended func()) {
 	if j.OnUnlord != jobs.OnUnlordKill || rec.Slot.Legion == "" {
 		return func() {}
 	}
+	return p.guardRun(rec.Slot.Legion, rec.Run)
+}
+
+func (p *protocol) guardRun(legionName, run string) (ended func()) {
 	p.mu.Lock()
-	until, _ := p.core.HeldUntil(rec.Slot.Legion)
-	p.guardian.Begin(rec.Run, rec.Slot.Legion, until)
+	until, _ := p.core.HeldUntil(legionName)
+	p.guardian.Begin(run, legionName, until)
 	p.mu.Unlock()
-	return func() { p.guardian.End(rec.Run) }
+	return func() { p.guardian.End(run) }
+}
+
+// A warden tells the guardian of hooks.
+type warden struct{ p *protocol }
+
+func (w warden) Reign(unlord hooks.Will) {
+	w.p.mu.Lock()
+	defer w.p.mu.Unlock()
+	until, _ := w.p.core.HeldUntil(unlord.Call.Legion)
+	w.p.guardian.Reign(unlord, until)
+}
+
+func (w warden) Leave(legionName string, lost bool) { w.p.guardian.Leave(legionName, lost) }
+func (w warden) Left(legionName string)             { w.p.guardian.Left(legionName) }
+func (w warden) Mourn(death hooks.Will)             { w.p.guardian.Mourn(death) }
+
+// runOut reports whether what this node holds of a lordship has passed.
+func (p *protocol) runOut(legionName string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	until, held := p.core.HeldUntil(legionName)
+	return !held || p.clock().Passed(until)
 }
 
 // A notice is a message that was sent for another node. Its answer goes to

@@ -47,6 +47,7 @@ type protocol struct {
 	unreign func(legion.Unreign) // likewise
 	observe func([]jobs.Record)  // told what was stored for others
 	elected func()               // told of another electorate; must not block
+	changed func()               // told that nodes may have come, gone or changed; likewise
 
 	guardian *guardian.Guardian // nil: none; set before run
 
@@ -81,6 +82,7 @@ func newProtocol(cfg legion.Config, st legion.State, clk clock, store *ledger.St
 		core:      legion.New(cfg, st, now, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))),
 		net:       alone{},
 		elected:   func() {},
+		changed:   func() {},
 		events:    newMailbox[legion.Event](),
 		inbox:     make(chan legion.Event, maxInbox),
 		synced:    make(chan struct{}, 1),
@@ -226,6 +228,10 @@ func (p *protocol) step(ev legion.Event) {
 	actions := p.core.Step(p.clock(), ev)
 	p.vouch()
 	p.mu.Unlock()
+	switch ev.(type) {
+	case legion.Announced, legion.Membership:
+		p.changed()
+	}
 	if d, ok := ev.(legion.Durable); ok {
 		// After the step, so that nothing leaves before the core knows.
 		held := p.held
@@ -263,6 +269,7 @@ func (p *protocol) do(a legion.Action) {
 		}
 		p.state.Store(&b)
 		p.net.Announce()
+		p.changed()
 	case legion.Reign:
 		p.reign(a)
 	case legion.Unreign:

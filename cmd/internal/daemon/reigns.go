@@ -23,6 +23,10 @@ type reign struct {
 	since  time.Time
 	ctx    context.Context // ends with the reign
 	cancel context.CancelFunc
+
+	known    bool      // nothing of the past is in doubt any more
+	admitted time.Time // when the lord hooks had ended; zero: not yet
+	acting   bool      // its jobs are scheduled
 }
 
 // begin acts on a lordship: what the voters had written is taken over, and
@@ -60,7 +64,7 @@ func (f *foreman) recalled(r *reign, said []jobs.Record, err error) {
 	case err != nil:
 		f.protocol.post(legion.Abandon{Legion: r.legion, Reason: err.Error()})
 	case len(said) == 0:
-		f.schedule(r)
+		f.known(r)
 	default:
 		f.heard(said, func(err error) {
 			f.do(func() {
@@ -275,16 +279,23 @@ func (f *foreman) end(a legion.Unreign) {
 		}
 	}
 	f.leaving[a.Legion] = l
-	l.bound = time.AfterFunc(letGoBound, func() { f.do(func() { f.letGo(l) }) })
+	l.bound = time.AfterFunc(letGoBound, func() {
+		f.do(func() {
+			l.late = true
+			f.letGoIfDone(l)
+		})
+	})
 	f.letGoIfDone(l)
 }
 
-// A leaving is a lordship that has ended and is not let go yet, because runs
-// that must end with it still live.
+// A leaving is a lordship that has ended and is not let go yet, because its
+// unlord hooks have not ended or runs that must end with it still live.
 type leaving struct {
 	legion.Unreign
-	runs  map[string]bool
-	bound *time.Timer
+	unhooked bool // the unlord hooks have ended; they have a limit of their own
+	runs     map[string]bool
+	late     bool // letGoBound has passed
+	bound    *time.Timer
 }
 
 // letGoBound is how long runs that do not die keep a lordship that this node
@@ -292,7 +303,7 @@ type leaving struct {
 const letGoBound = 10 * time.Second
 
 func (f *foreman) letGoIfDone(l *leaving) {
-	if len(l.runs) == 0 {
+	if l.unhooked && (len(l.runs) == 0 || l.late) {
 		f.letGo(l)
 	}
 }
@@ -326,7 +337,7 @@ func (f *foreman) configure(entries map[string]*entry) {
 		}
 	}
 	for _, owner := range slices.Sorted(maps.Keys(owners)) {
-		if owner == "" || f.reigns[owner] != nil {
+		if f.acting(owner) {
 			f.setJobs(owner, f.store.Unsettled(owner).Marks, changed)
 		}
 	}

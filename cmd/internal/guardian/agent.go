@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/legion-cron/legion-cron/cmd/internal/hooks"
 	"github.com/legion-cron/legion-cron/legion"
 )
 
@@ -43,16 +44,18 @@ type Config struct {
 // but Dismiss.
 type Guardian struct {
 	log      *zap.Logger
-	watching atomic.Int64 // runs told of
+	watching atomic.Int64 // runs and reigns told of
 
 	mu          sync.Mutex
 	config      Config
 	certificate *Certificate
 	held        map[string]legion.Stamp
 	runs        map[string]string // legion by run id
-	child       *child            // nil: none just now
-	dismissed   chan struct{}     // closed by Dismiss
-	done        chan struct{}     // closed when there is no child and will be none
+	reigns      map[string]*reign // by legion
+	deaths      map[string]hooks.Will
+	child       *child        // nil: none just now
+	dismissed   chan struct{} // closed by Dismiss
+	done        chan struct{} // closed when there is no child and will be none
 }
 
 // A child is one guardian process.
@@ -67,6 +70,7 @@ type child struct {
 func Start(c Config, log *zap.Logger) *Guardian {
 	g := &Guardian{
 		log: log, config: c, held: map[string]legion.Stamp{}, runs: map[string]string{},
+		reigns: map[string]*reign{}, deaths: map[string]hooks.Will{},
 		dismissed: make(chan struct{}), done: make(chan struct{}),
 	}
 	if !playable {
@@ -114,7 +118,7 @@ func (g *Guardian) Begin(id, legionName string, until legion.Stamp) {
 		return
 	}
 	g.runs[id] = legionName
-	g.watching.Store(int64(len(g.runs)))
+	g.count()
 	g.held[legionName] = until
 	g.tell(frame{Began: &run{id, legionName}, Held: []holding{{legionName, until}}})
 }
@@ -131,16 +135,77 @@ func (g *Guardian) End(id string) {
 		return
 	}
 	delete(g.runs, id)
-	g.watching.Store(int64(len(g.runs)))
-	f := frame{Ended: id}
-	if !slices.Contains(slices.Collect(maps.Values(g.runs)), of) {
-		delete(g.held, of)
-		f.Held = []holding{{Legion: of}}
-	}
-	g.tell(f)
+	g.count()
+	g.tell(frame{Ended: id, Held: g.unheld(of)})
 }
 
-// Hold tells until when the lordships last that runs were begun under. until
+// Reign tells of a reign whose lord hooks begin, and which lasts until then.
+func (g *Guardian) Reign(unlord hooks.Will, until legion.Stamp) {
+	if g == nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	of := unlord.Call.Legion
+	g.reigns[of] = &reign{Will: unlord}
+	g.count()
+	g.held[of] = until
+	g.tell(frame{Reign: &unlord, Held: []holding{{of, until}}})
+}
+
+// Leave tells that the agent calls the unlord hooks of a reign. Only one that
+// is lost is the agent's alone from then on: any other may still run out.
+func (g *Guardian) Leave(of string, lost bool) {
+	if g == nil || !lost {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if r := g.reigns[of]; r != nil {
+		r.leaving = true
+		g.tell(frame{Leaving: of})
+	}
+}
+
+// Left tells that the unlord hooks of a reign have ended.
+func (g *Guardian) Left(of string) {
+	if g == nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.reigns, of)
+	g.count()
+	g.tell(frame{Left: of, Held: g.unheld(of)})
+}
+
+// Mourn tells the death hooks of a legion; without any it has none any more.
+func (g *Guardian) Mourn(death hooks.Will) {
+	if g == nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.deaths[death.Call.Legion] = death
+	if len(death.Hooks) == 0 {
+		delete(g.deaths, death.Call.Legion)
+	}
+	g.tell(frame{Mourn: &death})
+}
+
+func (g *Guardian) count() { g.watching.Store(int64(len(g.runs) + len(g.reigns))) }
+
+// unheld forgets a lordship that nothing depends on any more, and returns the
+// word for that.
+func (g *Guardian) unheld(of string) []holding {
+	if g.reigns[of] != nil || slices.Contains(slices.Collect(maps.Values(g.runs)), of) {
+		return nil
+	}
+	delete(g.held, of)
+	return []holding{{Legion: of}}
+}
+
+// Hold tells until when the lordships last that runs or hooks depend on. until
 // is asked for each, and says false for one that is let go.
 func (g *Guardian) Hold(until func(legionName string) (legion.Stamp, bool)) {
 	if g == nil || g.watching.Load() == 0 {
@@ -229,6 +294,16 @@ func (g *Guardian) start() {
 	}
 	for id, of := range g.runs {
 		g.tell(frame{Began: &run{id, of}})
+	}
+	for of, r := range g.reigns {
+		f := frame{Reign: &r.Will}
+		if r.leaving {
+			f.Leaving = of
+		}
+		g.tell(f)
+	}
+	for _, w := range g.deaths {
+		g.tell(frame{Mourn: &w})
 	}
 	select {
 	case <-g.dismissed:

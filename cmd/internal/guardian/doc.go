@@ -20,21 +20,33 @@
 //	 |    ^                                                 ^
 //	 |    | a lordship has run out, and the agent           |
 //	 |    '-- has not let go: kill its on_unlord="kill" runs|
+//	 |        and call its unlord hooks                     |
 //	 |                                                      |
 //	 | end of file                                          |
 //	 v                                                      |
-//	1 kill the on_unlord="kill" runs                        |
-//	2 (the unlord and death hooks' place)                   |
+//	1 kill the on_unlord="kill" runs and what hooks still run
+//	2 call the unlord hooks of all reigns, side by side     |
 //	3 send the certificate until a quorum has it            |
-//	4 kill every other run of the incarnation --------------'
+//	4 call the death hooks, kill all runs that are left ----'
 //
 // # What it is told
 //
 // Over the pipe, in frames of CBOR: who it guards (once); the certificate, one
 // sealed datagram for each voter, anew whenever the electorate, an address or
 // the keys change; each on_unlord="kill" run before it is forked, and when it
-// has ended; until when the lordships of such runs last, at each beat; and that
-// it is dismissed, by an agent that stops in an orderly way.
+// has ended; the unlord hooks of a reign before its first lord hook begins, and
+// when they have ended; until when the lordships of such runs and reigns last,
+// at each beat; the death hooks; and that it is dismissed, by an agent that stops
+// in an orderly way.
+//
+// # Hooks
+//
+// An agent that lives starts its unlord hooks at trustedUntil itself, and says
+// so; the guardian gives it headStart for that before it calls them. One that
+// thaws later calls them again: unlord hooks must be harmless when there is
+// nothing left to undo. The certificate waits for the unlord hooks, each of which
+// has hooks.Timeout, so that an address is gone before a successor takes it; it
+// does not wait for the death hooks.
 //
 // # Clocks
 //

@@ -4,10 +4,14 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/legion-cron/legion-cron/cmd/internal/hooks"
 	"github.com/legion-cron/legion-cron/cmd/internal/logging"
 	"github.com/legion-cron/legion-cron/jobs"
 	"github.com/legion-cron/legion-cron/jobs/runner"
@@ -40,11 +44,14 @@ type guard struct {
 	alarm       alarm
 	host        host
 	deliver     func(context.Context, Certificate) (int, error)
+	call        func([]hooks.Hook, hooks.Call) // returns when they have ended
 	log         *zap.Logger
+
+	calls sync.WaitGroup // of call
 }
 
 // watch follows the agent to its end, from what it said first. It returns what
-// is to be done then, or nil if the guardian is dismissed.
+// is to be done then, or nil if the guardian is dismissed. Hooks may still run.
 func (g *guard) watch(first frame, in *bufio.Reader) *watch {
 	frames := make(chan frame)
 	go func() { // ends with the agent, or with this process
@@ -76,6 +83,7 @@ func (g *guard) watch(first frame, in *bufio.Reader) *watch {
 		case <-g.alarm.rings():
 		}
 		g.killOverdue(w)
+		g.callAll(w.deserted(g.clock()), "the agent is frozen and its lordship over: calling its unlord hooks")
 		if after, ok := w.wake(g.clock()); ok {
 			g.alarm.set(after)
 		}
@@ -93,10 +101,11 @@ func (g *guard) killOverdue(w *watch) {
 
 // bury does what is left to do when the agent is dead.
 func (g *guard) bury(w *watch) {
-	if len(w.runs) > 0 { // each was told of before it was forked
+	if len(w.runs)+len(w.reigns) > 0 { // each was told of before it was forked
 		g.kill(killTimeout, "the agent is dead: killed its run", func(t runner.Tag) bool { return t.OnUnlord == jobs.OnUnlordKill })
 	}
-	g.runHooks()
+	g.callAll(w.orphaned(), "the agent is dead: calling its unlord hooks")
+	g.calls.Wait()
 	told, err := g.deliver(context.Background(), w.certificate)
 	fields := []zap.Field{logging.Event("death"), zap.Int("told", told), zap.Int("quorum", w.certificate.Quorum)}
 	if err != nil || told < w.certificate.Quorum {
@@ -104,12 +113,18 @@ func (g *guard) bury(w *watch) {
 	} else {
 		g.log.Warn("the agent is dead", fields...)
 	}
+	g.callAll(slices.Collect(maps.Values(w.deaths)), "the agent is dead: calling its death hooks")
 	g.kill(killTimeout, "the agent is dead: killed its run", func(runner.Tag) bool { return true })
+	g.calls.Wait()
 }
 
-// runHooks is the place of the unlord and death hooks of what the agent
-// reigned over, once there are any.
-func (g *guard) runHooks() {}
+// callAll calls hooks, those of different legions side by side. It does not wait.
+func (g *guard) callAll(wills []hooks.Will, why string) {
+	for _, w := range wills {
+		g.log.Warn(why, logging.Event(w.Call.Event), logging.Legion(w.Call.Legion), logging.Term(w.Call.Term))
+		g.calls.Go(func() { g.call(w.Hooks, w.Call) })
+	}
+}
 
 // kill kills runs of this incarnation.
 func (g *guard) kill(limit time.Duration, why string, match func(runner.Tag) bool) {

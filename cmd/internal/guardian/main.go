@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/legion-cron/legion-cron/cmd/internal/hooks"
 	"github.com/legion-cron/legion-cron/cmd/internal/logging"
 	"github.com/legion-cron/legion-cron/jobs/runner"
 	"github.com/legion-cron/legion-cron/legion"
@@ -46,12 +47,15 @@ func Main() {
 	os.Exit(0)
 }
 
+// deaf lists what a guardian does not listen to.
+var deaf = []os.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGPIPE}
+
 // serve guards the agent at the other end of the pipe.
 func serve(pipe *os.File) error {
 	if st, err := pipe.Stat(); err != nil || st.Mode()&os.ModeNamedPipe == 0 {
 		return fmt.Errorf("agents start it, nobody else can")
 	}
-	signal.Ignore(unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGPIPE)
+	signal.Ignore(deaf...)
 	debug.SetGCPercent(gcPercent)
 	// Where the agent may not do this it stays in line with everybody else.
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(oomScore)), 0)
@@ -75,6 +79,12 @@ func serve(pipe *os.File) error {
 	if err != nil {
 		return err
 	}
+	// A name of its own keeps the hooks that it calls from being swept away as
+	// what the dead agent has left.
+	hookHost, err := runner.New(runner.Config{Incarnation: oath.Incarnation + "-" + Verb, NoCgroups: oath.NoCgroups})
+	if err != nil {
+		return err
+	}
 	alarm, err := newBootAlarm()
 	if err != nil {
 		return err
@@ -83,9 +93,16 @@ func serve(pipe *os.File) error {
 		incarnation: oath.Incarnation, clock: machineClock, alarm: alarm, host: host, deliver: deliver,
 		log: log.Named("guardian"),
 	}
+	caller := &hooks.Caller{Host: hookHost, Log: g.log}
+	g.call = func(list []hooks.Hook, c hooks.Call) {
+		// Children inherit what is ignored, but not what is caught.
+		signal.Notify(make(chan os.Signal, 1), deaf...)
+		_ = caller.Call(list, c, &hooks.Calling{}) // told to the log
+	}
 	if w := g.watch(first, in); w != nil {
 		g.bury(w)
 	}
+	g.calls.Wait()
 	return nil
 }
 

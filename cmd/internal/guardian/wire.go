@@ -8,6 +8,7 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/legion-cron/legion-cron/cmd/internal/hooks"
 	"github.com/legion-cron/legion-cron/legion"
 )
 
@@ -15,7 +16,8 @@ import (
 const (
 	maxFrame  = 1 << 20 // bytes
 	maxRuns   = 10_000  // told of at a time; later ones are as safe as the lease
-	frameHead = 4       // bytes: the length, big-endian
+	maxWills  = legion.MaxLegions
+	frameHead = 4 // bytes: the length, big-endian
 )
 
 // A frame is what the agent tells at a time. Guardian and agent are the same
@@ -27,6 +29,10 @@ type frame struct {
 	Began       *run         `cbor:"4,keyasint,omitempty"`
 	Ended       string       `cbor:"5,keyasint,omitempty"` // a run id
 	Dismissed   bool         `cbor:"6,keyasint,omitempty"`
+	Reign       *hooks.Will  `cbor:"7,keyasint,omitempty"`  // unlord hooks
+	Leaving     string       `cbor:"8,keyasint,omitempty"`  // a legion whose trust ran out; the agent calls its hooks
+	Left        string       `cbor:"9,keyasint,omitempty"`  // a legion whose unlord hooks have ended
+	Mourn       *hooks.Will  `cbor:"10,keyasint,omitempty"` // death hooks
 }
 
 // A holding says until when a lordship lasts on this machine's clocks. One
