@@ -19,6 +19,7 @@ type Backend interface {
 	Historian
 	Reloader
 	Locksmith
+	Crier
 }
 
 // Watcher tells how things are now.
@@ -81,6 +82,7 @@ func Handler(b Backend) http.Handler {
 	get("/v1/lord/{legion}", func(r *http.Request) (any, error) { return b.Lord(r.Context(), r.PathValue("legion")) })
 	post("/v1/node/reload", func(r *http.Request) (any, error) { return b.Reload(r.Context()) })
 	keys(b, get, post)
+	scrolls(b, rs)
 
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, NotFound("see GET /v1/status, members, jobs, runs, lord/LEGION", "no such resource %s", r.URL.Path))

@@ -15,13 +15,14 @@ import (
 
 // backend answers what it was made with, and remembers what it was asked.
 type backend struct {
-	status Status
-	jobs   []Job
-	runs   []Run
-	lords  map[string]Lord
-	next   Next
-	reload Reload
-	err    error
+	status  Status
+	jobs    []Job
+	runs    []Run
+	lords   map[string]Lord
+	next    Next
+	reload  Reload
+	scrolls []Scroll
+	err     error
 
 	keyring Keyring
 	asked   string
@@ -52,6 +53,13 @@ func (b *backend) Lord(_ context.Context, legion string) (Lord, error) {
 	return l, nil
 }
 
+func (b *backend) Scrolls(_ context.Context, legion string) ([]Scroll, error) {
+	if legion != "mine" {
+		return nil, NotFound("", "no legion %q", legion)
+	}
+	return b.scrolls, b.err
+}
+
 func (b *backend) Node() string                  { return "a" }
 func (b *backend) Nodes() []string               { return []string{"a"} }
 func (b *backend) LordOf(string) (string, error) { return "a", nil }
@@ -67,7 +75,7 @@ func request(b Backend, method, path string) *httptest.ResponseRecorder {
 
 func TestHandlerCodes(t *testing.T) {
 	t.Parallel()
-	b := &backend{lords: map[string]Lord{
+	b := &backend{scrolls: []Scroll{{"a", "lord", "rack 3\n"}}, lords: map[string]Lord{
 		"mine":  {Legion: "mine", Lord: "a", Term: 7, Here: true},
 		"yours": {Legion: "yours", Lord: "b", Term: 8},
 	}}
@@ -84,6 +92,8 @@ func TestHandlerCodes(t *testing.T) {
 		{"GET", "/v1/lord/mine", 200, `{"legion":"mine","lord":"a","term":7,"here":true}`},
 		{"GET", "/v1/lord/yours", 503, `{"legion":"yours","lord":"b","term":8,"here":false}`},
 		{"GET", "/v1/lord/nobodys", 404, `{"error":"no such legion \"nobodys\"","hint":"legion-cron status lists them"}`},
+		{"GET", "/v1/legions/mine/scrolls", 200, `[{"node":"a","role":"lord","scroll":"rack 3\n"}]`},
+		{"GET", "/v1/legions/nobodys/scrolls", 404, `"error":"no legion \"nobodys\""`},
 		{"GET", "/v1/jobs/a%2Fb/next", 200, `"next":[]`},
 		{"POST", "/v1/node/reload", 200, `{"changes":[]}`},
 		{"GET", "/v1/node/reload", 405, `"hint":"use POST"`},

@@ -49,16 +49,22 @@ func (d *Daemon) lordOf(name string) (lord string, term uint64, scroll string) {
 			lord, term = l.Lord, l.Term
 		}
 	}
+	return lord, term, scrollOf(s, lord, name)
+}
+
+// scrollOf is the scroll of a node in a legion, as it was announced.
+func scrollOf(s legion.Status, node, legionName string) string {
 	for _, n := range s.Nodes {
-		if n.Name == lord {
-			for _, c := range n.Legions {
-				if c.Legion == name {
-					scroll = string(c.Scroll)
-				}
+		if n.Name != node {
+			continue
+		}
+		for _, c := range n.Legions {
+			if c.Legion == legionName {
+				return string(c.Scroll)
 			}
 		}
 	}
-	return lord, term, scroll
+	return ""
 }
 
 // reigns has the lord hooks called, and the slots of the reign go when they

@@ -136,12 +136,16 @@ func (b backend) Lord(_ context.Context, name string) (control.Lord, error) {
 	if _, ok := b.d.config().Legions[name]; ok {
 		return control.Lord{Legion: name}, nil
 	}
+	return control.Lord{}, b.unknownLegion(name)
+}
+
+func (b backend) unknownLegion(name string) error {
 	known := slices.Sorted(maps.Keys(b.d.config().Legions))
 	hint := "this node knows no legion"
 	if len(known) > 0 {
 		hint = "this node knows " + strings.Join(known, ", ")
 	}
-	return control.Lord{}, control.NotFound(hint, "no legion %q", name)
+	return control.NotFound(hint, "no legion %q", name)
 }
 
 // Jobs implements control.Planner.

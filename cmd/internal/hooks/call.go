@@ -62,7 +62,6 @@ type Call struct {
 
 // environment is what a command is told.
 func (c Call) environment() []string {
-	scroll := strings.ReplaceAll(c.Scroll[:min(len(c.Scroll), maxScroll)], "\x00", "")
 	term := ""
 	if c.Term > 0 {
 		term = strconv.FormatUint(c.Term, 10)
@@ -73,12 +72,18 @@ func (c Call) environment() []string {
 		"LEGION_TERM=" + term,
 		"LEGION_NODE=" + c.Node,
 		"LEGION_LORD=" + c.Lord,
-		"LEGION_SCROLL=" + scroll,
+		"LEGION_SCROLL=" + Trim(c.Scroll),
 	}
 	if c.Member != "" {
 		env = append(env, "LEGION_MEMBER="+c.Member)
 	}
 	return env
+}
+
+// Trim makes of a scroll from the network what a scroll can be: text of at
+// most 4 KiB that an environment can hold.
+func Trim(scroll string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(scroll[:min(len(scroll), maxScroll)], "\x00", ""), "")
 }
 
 func (c Call) fields() []zap.Field {
