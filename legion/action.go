@@ -50,6 +50,21 @@ type (
 		Legion string
 		Term   uint64
 	}
+	// Merged says that what a [Merge] brought is on disk.
+	Merged struct{ Epoch uint64 }
+	// Settings are what a lord of [ClusterLegion] is to bring about, from its
+	// own configuration.
+	Settings struct {
+		Size        int
+		Beat, Lease time.Duration
+	}
+	// Willing says whether the node is willing to be a voter, from now on.
+	Willing struct{ Vote bool }
+	// Forget asks the lord of [ClusterLegion] to remove a voter that is gone;
+	// any other node ignores it.
+	Forget struct{ Name string }
+	// Refound makes this node the only voter of its cluster, by hand.
+	Refound struct{}
 	// Stop gives up every lordship; once all are let go the incarnation ends
 	// with a death certificate, and [Stopped] follows.
 	Stop struct{}
@@ -66,6 +81,11 @@ func (Propose) event()     {}
 func (Abandon) event()     {}
 func (LetGo) event()       {}
 func (Stop) event()        {}
+func (Merged) event()      {}
+func (Settings) event()    {}
+func (Willing) event()     {}
+func (Forget) event()      {}
+func (Refound) event()     {}
 
 // An Action is something the shell must do. Actions are to be done in the
 // order in which they are returned.
@@ -79,6 +99,8 @@ type (
 		Grants     []Grant
 		Electorate *Electorate
 		Founding   *FoundingState
+		Pending    *Amendment // replaces the one before; void once its epoch is adopted
+		Whole      uint64     // the epoch in which this voter is whole; 0: unchanged
 		Payloads   [][]byte
 	}
 	// Send asks for a message to be sent to the node named To, which may be
@@ -88,7 +110,8 @@ type (
 		Message Message
 		After   uint64
 		// Attach asks the shell to fill in Same or State of the [Vote] in
-		// Message, read when After is durable. Hash is what the asker has.
+		// Message, or States of the [Standing], read when After is durable.
+		// Hash is what the asker has.
 		Attach bool
 		Hash   []byte
 	}
@@ -107,6 +130,13 @@ type (
 		Legion string
 		Term   uint64
 		Reason string
+	}
+	// Merge asks the shell to merge what other voters had written into what
+	// this one has; [Merged] follows once it is on disk. One that fails is
+	// asked for again.
+	Merge struct {
+		Epoch  uint64
+		States map[string][]LegionState // by voter
 	}
 	// Wrote answers a [Propose].
 	Wrote struct {
@@ -135,6 +165,7 @@ func (Unreign) action()  {}
 func (Wrote) action()    {}
 func (Note) action()     {}
 func (Stopped) action()  {}
+func (Merge) action()    {}
 
 // A Grant is a voter's promise as it is on disk. Renewals are not written.
 type Grant struct {
@@ -144,6 +175,12 @@ type Grant struct {
 	Instance    ID            `cbor:"4,keyasint"`
 	Incarnation ID            `cbor:"5,keyasint"`
 	Lease       time.Duration `cbor:"6,keyasint"`
+}
+
+// A LegionState is what a voter had written of one legion.
+type LegionState struct {
+	Legion string `cbor:"1,keyasint"`
+	State  []byte `cbor:"2,keyasint"`
 }
 
 // A VoterState is what one voter had written when it granted its vote.

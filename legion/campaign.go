@@ -40,6 +40,7 @@ type campaign struct {
 	waits  bool
 	grants map[string]Stamp
 	states []VoterState
+	stored []*Amendment // changes of electorate that the voters told of
 }
 
 type sentTo struct {
@@ -56,7 +57,7 @@ func (c *Core) rank(legion string) (Rank, bool) {
 	r := Rank{Effective: l.Valor + l.Weight, Tie: tie(c.cfg.Instance, legion)}
 	if l.Spread {
 		for name, o := range c.lordships {
-			if name != legion && !o.leaving {
+			if name != legion && name != ClusterLegion && !o.leaving {
 				r.Effective--
 			}
 		}
@@ -143,7 +144,9 @@ func (c *Core) stand() {
 		}
 		switch k.phase {
 		case waiting:
-			if next == nil || c.now.held(k.wake) > c.now.held(next.wake) {
+			if legion == ClusterLegion { // no load: it changes nobody's rank
+				c.probe(k)
+			} else if next == nil || c.now.held(k.wake) > c.now.held(next.wake) {
 				next = k
 			}
 		case probing:
@@ -181,6 +184,9 @@ func (c *Core) stand() {
 // busy reports whether a campaign is under way that others must wait for.
 func (c *Core) busy() bool {
 	for _, k := range c.campaigns {
+		if k.legion == ClusterLegion {
+			continue
+		}
 		if k.phase == asking || k.phase == probing && !k.slow {
 			return true
 		}
@@ -316,6 +322,7 @@ func (c *Core) onVote(h Header, b Vote) {
 	}
 	c.linkTo(h).hear(h)
 	k.grants[h.From] = s.at
+	k.stored = append(k.stored, b.Pending)
 	k.states = append(slices.DeleteFunc(k.states, func(v VoterState) bool { return v.Voter == h.From }),
 		VoterState{Voter: h.From, Same: b.Same, State: b.State})
 	if len(k.grants) < c.quorum(k.legion) {

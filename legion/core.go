@@ -19,6 +19,9 @@ type Config struct {
 	// new electorate is to have (1: the node founds one by itself).
 	Vote bool
 	Size int
+	// ForgetAfter is for how long a voter may be unheard before the lord of
+	// [ClusterLegion] removes it, by that node's own clocks; 0: for ever.
+	ForgetAfter time.Duration
 	// Beat and Lease are written into an electorate that this node founds.
 	Beat, Lease time.Duration
 	Legions     map[string]Legion
@@ -59,6 +62,8 @@ type State struct {
 	Electorate *Electorate
 	Founding   FoundingState
 	Grants     []Grant
+	Pending    *Amendment
+	Whole      uint64
 }
 
 // Limits, all of them far above what a cluster of hundreds of nodes needs.
@@ -81,6 +86,7 @@ type Core struct {
 	electorate *Electorate
 	adopted    uint64 // the Persist that makes it durable
 	founding   founding
+	amendments
 
 	seq     uint64 // of messages
 	persist uint64 // of Persist actions asked for
@@ -132,8 +138,9 @@ type pendingWrite struct {
 // A peer is what is known of another node.
 type peer struct {
 	state NodeState
-	known bool // state was announced
-	alive bool // by gossip
+	known bool  // state was announced
+	alive bool  // by gossip
+	gone  Stamp // since when it is not alive
 }
 
 // New returns the core of a node that starts now. What it answers for is what
@@ -155,6 +162,7 @@ func New(cfg Config, st State, now Now, rng *rand.Rand) *Core {
 	}
 	c.cfg.Legions = maps.Clone(cfg.Legions)
 	c.founding.FoundingState = st.Founding
+	c.recoverChange(st)
 	for _, g := range st.Grants {
 		c.recover(g)
 	}
@@ -198,6 +206,16 @@ func (c *Core) handle(ev Event) {
 		c.letGo(ev.Legion, ev.Term)
 	case Stop:
 		c.stop()
+	case Merged:
+		c.merged(ev.Epoch)
+	case Settings:
+		c.settings(ev)
+	case Willing:
+		c.cfg.Vote, c.changed = ev.Vote, true
+	case Forget:
+		c.forget(ev.Name)
+	case Refound:
+		c.refound()
 	}
 }
 
@@ -210,6 +228,8 @@ func (c *Core) progress() {
 	c.expireThrones()
 	c.stand()
 	c.beat()
+	c.amend()
+	c.makeWhole()
 	c.repeatProposals()
 	c.repeatFarewells()
 	c.announce()
@@ -254,7 +274,8 @@ func (c *Core) receive(m Message) {
 		return
 	}
 	if m.Epoch > c.electorate.Epoch {
-		return // its record will come by gossip, or in answer to our next message
+		c.answer(m.Header, Ack{}, sendOpts{}) // of an older epoch: its record comes in answer
+		return
 	}
 	switch b := m.Body.(type) {
 	case Beat:
@@ -279,6 +300,14 @@ func (c *Core) receive(m Message) {
 		c.onAccept(m.Header, b)
 	case Accepted:
 		c.onAccepted(m.Header, b)
+	case Amend:
+		c.onAmend(m.Header, b)
+	case Amended:
+		c.onAmended(m.Header, b)
+	case Read:
+		c.onRead(m.Header)
+	case Standing:
+		c.onStanding(m.Header, b)
 	}
 }
 
@@ -370,8 +399,10 @@ func (c *Core) voter() bool { return c.electorate.names(c.cfg.Name, c.cfg.Instan
 func (c *Core) isVoter(h Header) bool { return c.electorate.names(h.From, h.Instance) }
 
 // quorum returns how many votes a legion's lord needs.
-func (c *Core) quorum(legion string) int {
-	return min(max(c.electorate.Quorum, c.cfg.Legions[legion].Quorum), len(c.electorate.Voters))
+func (c *Core) quorum(legion string) int { return c.needed(c.electorate, legion) }
+
+func (c *Core) needed(e *Electorate, legion string) int {
+	return min(max(e.Quorum, c.cfg.Legions[legion].Quorum), len(e.Voters))
 }
 
 // jitter returns a random duration between lo and hi.
@@ -407,7 +438,7 @@ func (c *Core) announced(s NodeState) {
 func (c *Core) peer(name string) *peer {
 	p := c.peers[name]
 	if p == nil && len(c.peers) < maxPeers {
-		p = &peer{}
+		p = &peer{gone: c.now.Stamp()}
 		c.peers[name] = p
 	}
 	return p
@@ -420,6 +451,9 @@ func (c *Core) membership(ev Membership) {
 	p := c.peer(ev.Name)
 	if p == nil {
 		return
+	}
+	if p.alive && !ev.Alive {
+		p.gone = c.now.Stamp()
 	}
 	// A peer that comes back may have lost what we announced last.
 	c.changed = c.changed || ev.Alive && !p.alive
@@ -462,7 +496,7 @@ func (c *Core) candidate(legion string) bool {
 func (c *Core) self() *NodeState {
 	s := NodeState{
 		Name: c.cfg.Name, Instance: c.cfg.Instance, Incarnation: c.cfg.Incarnation, Software: c.cfg.Software,
-		Willing: c.cfg.Vote && c.electorate == nil, Size: c.cfg.Size,
+		Willing: c.cfg.Vote, Size: c.cfg.Size,
 		Checks: c.cfg.Checks,
 	}
 	if c.adopted <= c.durable { // else a crash might undo a founding that others go by
@@ -530,5 +564,6 @@ func (c *Core) Wake(now Now) time.Duration {
 	if c.electorate == nil {
 		at(c.founding.next)
 	}
+	c.wakeChange(at)
 	return max(wait, time.Millisecond)
 }

@@ -89,6 +89,53 @@
 // model/founding.pml for how an electorate comes to be; model/README.md says
 // where the code holds each rule whose removal they show to be fatal.
 //
+// # Why the electorate may change
+//
+// An electorate is a record with an epoch. The next one is a value of Paxos
+// whose acceptors are the voters of the one that stands, and whose ballots are
+// the terms of the built-in legion [ClusterLegion]: its lord sends [Amend], a
+// voter that has promised it that term stores the record, and with a quorum of
+// them it is chosen. A voter that has stored a record does not act on it; it
+// carries it with its votes for ClusterLegion, and a new lord begins with the
+// latest that it was told of. So there is one record for each epoch, and only
+// what is chosen spreads and is adopted. Whoever has adopted an epoch takes no
+// message of an older one, and answers with the record.
+//
+// One voter is added or removed at a time, so a quorum of one epoch shares a
+// voter with each of the next: that voter keeps its promise to a lord of the
+// epoch before until its lease is over, and has what that lord wrote. With two
+// changes nothing is shared any more. What bridges them is that a voter stores
+// the next amendment only once it is *whole* in the epoch that stands:
+//
+//   - It has merged what so many voters of the epoch before had promised and
+//     taken that no quorum of that epoch could do without them. Each of these
+//     answers after its own adoption is on disk. So none can be added to what it
+//     told, and nothing can be committed, nobody elected in that epoch any more.
+//   - Since the last of those answers 1.25 of the longest lease has passed, so
+//     that every reign of that epoch has ended or is known to the new one.
+//
+// The amendment needs a quorum of whole voters, and each quorum of the epoch
+// after it shares one with them. So whatever was committed, in whichever epoch,
+// is known to a voter of every quorum of the epoch that stands; and a promise of
+// a higher term is too, which keeps older lords from writing.
+//
+// A voter that lost its disk is another instance and no voter any more. It is
+// removed, and then added as any other node would be: two changes. There is no
+// blank voter that must be kept silent, because none is ever put in the place
+// of one that knew something; a new one counts beside the others, in an
+// electorate whose other voters are whole. (Put in its place in one step, it
+// would share nothing with a quorum of its predecessor's: see BLANK_AT_ONCE.)
+//
+// A lord goes on across a change. Its grants from the epoch before will do until
+// they end, since they are a quorum of that one; a voter that was removed is not
+// asked for more.
+//
+// [Refound] is outside all this: somebody says by hand that a quorum is lost for
+// good. The node becomes the only voter, whole by decree, in an epoch and with
+// terms far above any other. What only the lost voters knew is forgotten, so
+// that slots they had accepted may start again; and if they are not lost, there
+// are two clusters until they meet, and then theirs gives way.
+//
 // # Failures, and what a stranger may expect
 //
 //   - A split: the side with a quorum of voters has a lord within lease + 2
@@ -103,7 +150,11 @@
 //   - A voter restarts: it takes the sitting lord back at once, and votes for
 //     another only after 1.25 leases.
 //   - A voter loses its disk: it comes back as another instance, which the
-//     electorate does not name: it may be lord but has no vote.
+//     electorate does not name: it may be lord but has no vote. The lord of the
+//     cluster removes the old one and adds the new, some seconds apart. Until
+//     then one voter less may fail.
+//   - A majority of voters is lost for good: there is no lord and no change of
+//     electorate until a survivor is told to found the cluster again.
 //   - One-way cuts: a lord that is heard but does not hear falls by its own
 //     clock and gives the throne back; were it to go on, a voter extends a
 //     grant only if the beat echoes an answer of its own from within the last

@@ -36,6 +36,80 @@ type Electorate struct {
 	// Base is the Unix time in seconds at the founding. Terms begin above it,
 	// so that they grow even where every disk was lost in between.
 	Base uint64 `cbor:"7,keyasint"`
+	// Size is how many voters there are to be; 0: as many as there are.
+	Size int `cbor:"8,keyasint,omitempty"`
+	// Prior is the record before this one; nil if there was none.
+	Prior *Prior `cbor:"9,keyasint,omitempty"`
+}
+
+// A Prior is what a voter must know of the electorate before its own, to
+// become whole: see the package's text on changes.
+type Prior struct {
+	Voters []Voter       `cbor:"1,keyasint"`
+	Quorum int           `cbor:"2,keyasint"`
+	Lease  time.Duration `cbor:"3,keyasint"`
+}
+
+// enough is how many of the voters no quorum can do without.
+func (p *Prior) enough() int { return len(p.Voters) - p.Quorum + 1 }
+
+// longest is for how long a grant may have been given in this epoch or in the
+// one before.
+func (e *Electorate) longest() time.Duration {
+	if e.Prior != nil {
+		return max(e.Lease, e.Prior.Lease)
+	}
+	return e.Lease
+}
+
+// follows returns an error unless e is one change away from old, so that every
+// quorum of the one shares a voter with every quorum of the other.
+func (e *Electorate) follows(old *Electorate) error {
+	if err := e.Check(); err != nil {
+		return err
+	}
+	if e.Cluster != old.Cluster || e.Epoch != old.Epoch+1 || e.Base != old.Base {
+		return fmt.Errorf("check electorate: epoch %d does not follow %d", e.Epoch, old.Epoch)
+	}
+	p := e.Prior
+	if p == nil || !slices.Equal(p.Voters, old.Voters) || p.Quorum != old.Quorum || p.Lease != old.Lease {
+		return fmt.Errorf("check electorate: epoch %d does not name what it follows", e.Epoch)
+	}
+	changed := 0
+	for _, pair := range [][2]*Electorate{{e, old}, {old, e}} {
+		for _, v := range pair[0].Voters {
+			if !slices.Contains(pair[1].Voters, v) {
+				changed++
+			}
+		}
+	}
+	if changed > 1 {
+		return fmt.Errorf("check electorate: %d voters change at once", changed)
+	}
+	return nil
+}
+
+// with returns the record that follows e: its voters are those of e but the
+// one named drop and with add, if they are given.
+func (e *Electorate) with(drop string, add *Voter) Electorate {
+	next := *e
+	next.Epoch++
+	next.Prior = &Prior{Voters: e.Voters, Quorum: e.Quorum, Lease: e.Lease}
+	next.Voters = slices.DeleteFunc(slices.Clone(e.Voters), func(v Voter) bool { return v.Name == drop })
+	if add != nil {
+		next.Voters = append(next.Voters, *add)
+		slices.SortFunc(next.Voters, func(a, b Voter) int { return cmp.Compare(a.Name, b.Name) })
+	}
+	next.Quorum = majority(len(next.Voters))
+	return next
+}
+
+// size is how many voters there are to be.
+func (e *Electorate) size() int {
+	if e.Size > 0 {
+		return e.Size
+	}
+	return len(e.Voters)
 }
 
 // majority is the smallest number that is more than half of n.
@@ -55,8 +129,14 @@ func (e *Electorate) Check() error {
 	case e.Beat <= 0 || share(e.Lease, holderShare) < 3*e.Beat:
 		return fmt.Errorf("check electorate: lease %v is too short for beat %v", e.Lease, e.Beat)
 	}
+	if e.Size < 0 || e.Size > MaxVoters {
+		return fmt.Errorf("check electorate: size %d", e.Size)
+	}
+	if p := e.Prior; p != nil && (len(p.Voters) > MaxVoters || p.Quorum < majority(len(p.Voters)) || p.Quorum > len(p.Voters) || p.Lease <= 0) {
+		return fmt.Errorf("check electorate: bad record before it: quorum %d of %d voters", p.Quorum, len(p.Voters))
+	}
 	for i, v := range e.Voters {
-		if v.Name == "" || v.Instance == (ID{}) || i > 0 && e.Voters[i-1].Name >= v.Name {
+		if v.Name == "" || len(v.Name) > MaxName || v.Instance == (ID{}) || i > 0 && e.Voters[i-1].Name >= v.Name {
 			return fmt.Errorf("check electorate: bad voter %q", v.Name)
 		}
 	}

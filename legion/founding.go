@@ -32,7 +32,8 @@ type FoundingState struct {
 	Refused []ID `cbor:"2,keyasint,omitempty"`
 }
 
-// maxRefused bounds the list; a cluster is founded once, and rivals are few.
+// maxRefused bounds the list; a cluster is founded once, and rivals are few. A
+// node that has refused so many refuses no more, and forgets none.
 const maxRefused = 64
 
 // maxRivals bounds the foundings in the way of one's own.
@@ -93,7 +94,7 @@ func (c *Core) proposeFounding() {
 	f.acks = map[string]bool{}
 	f.mine = &Founding{N: f.highest, Proposer: c.cfg.Name, Electorate: Electorate{
 		Cluster: c.newID(), Epoch: 1, Voters: voters, Quorum: majority(len(voters)),
-		Beat: c.cfg.Beat, Lease: c.cfg.Lease, Base: uint64(max(c.now.Wall.Unix(), 1)),
+		Beat: c.cfg.Beat, Lease: c.cfg.Lease, Base: uint64(max(c.now.Wall.Unix(), 1)), Size: c.cfg.Size,
 	}}
 	c.carryOn()
 }
@@ -132,9 +133,6 @@ func (c *Core) dropMine() { c.founding.mine, c.founding.acks = nil, nil }
 
 func (c *Core) writeFounding() uint64 {
 	f := &c.founding
-	if n := len(f.Refused); n > maxRefused {
-		f.Refused = slices.Delete(f.Refused, 0, n-maxRefused)
-	}
 	s := FoundingState{Accepted: f.Accepted, Refused: slices.Clone(f.Refused)}
 	return c.write(Persist{Founding: &s})
 }
@@ -230,6 +228,9 @@ func (c *Core) onRefuse(h Header, b Refuse) {
 	if f.mine != nil && f.mine.Electorate.Cluster == b.Cluster {
 		c.dropMine()
 	} else if !slices.Contains(f.Refused, b.Cluster) {
+		if len(f.Refused) >= maxRefused {
+			return // to forget one would be to take back a word that others went by
+		}
 		f.Refused = append(f.Refused, b.Cluster)
 		c.writeFounding()
 	}
@@ -297,14 +298,16 @@ func (c *Core) learn(e *Electorate) {
 // adopt makes e the electorate of this node. It is durable before anybody is
 // told of it, and before any vote given under it, which is a later write.
 func (c *Core) adopt(e *Electorate) {
+	old := c.electorate
 	c.electorate = e
 	c.founding.FoundingState = FoundingState{}
 	c.founding.mine = nil
 	c.adopted = c.write(Persist{Electorate: e, Founding: &FoundingState{}})
 	c.changed, c.look = true, true
 	for _, name := range slices.Sorted(maps.Keys(c.campaigns)) {
-		delete(c.campaigns, name)
+		c.withdraw(c.campaigns[name])
 	}
+	c.turnOver(old)
 }
 
 // newID returns a random ID.

@@ -17,7 +17,7 @@ func pick[T any](a anything, from ...T) T { return from[a.IntN(len(from))] }
 
 func (a anything) id() ID         { return ID{byte(a.IntN(5))} }
 func (a anything) name() string   { return pick(a, "a", "b", "c", "d", "") }
-func (a anything) legion() string { return pick(a, "g", "h", "unknown", "") }
+func (a anything) legion() string { return pick(a, "g", "h", ClusterLegion, "unknown", "") }
 func (a anything) number() uint64 {
 	return pick(a, 0, 1, 2, 1001, 1002, uint64(a.IntN(200)), math.MaxUint64)
 }
@@ -64,6 +64,8 @@ func (a anything) body() Body {
 		Release{Thrones: a.reigning()}, Death{a.id()}, Ack{}, Vacant{a.legion(), a.number()},
 		Accept{a.legion(), a.number(), []byte("x"), a.number()}, Accepted{yes, a.number()},
 		Found{f, []ID{a.id()}}, FoundAck{a.id(), yes, pick(a, nil, &f)}, Refuse{a.id()}, RefuseAck{a.id(), yes}, Committed{f.Electorate},
+		Amend{Amendment{a.number(), f.Electorate}}, Amended{yes}, Read{},
+		Standing{Promises: []Grant{{Legion: a.legion(), Term: a.number(), Incarnation: a.id()}}, States: []LegionState{{a.legion(), []byte("x")}}},
 	)
 }
 
@@ -86,7 +88,7 @@ func (a anything) event() Event {
 	for range a.IntN(3) {
 		legions[a.legion()] = Legion{Valor: a.IntN(200) - 20, Quorum: a.IntN(9) - 1, Spread: true}
 	}
-	switch a.IntN(24) {
+	switch a.IntN(30) {
 	case 0:
 		return Durable{a.number()}
 	case 1:
@@ -106,6 +108,18 @@ func (a anything) event() Event {
 	case 11:
 		if a.IntN(50) == 0 {
 			return Stop{}
+		}
+	case 12:
+		return Merged{a.number()}
+	case 13:
+		return Settings{a.IntN(9), a.duration(), a.duration()}
+	case 14:
+		return Willing{a.IntN(2) == 0}
+	case 15:
+		return Forget{a.name()}
+	case 16:
+		if a.IntN(20) == 0 {
+			return Refound{}
 		}
 	}
 	if a.IntN(4) == 0 {
@@ -217,6 +231,6 @@ func testConfig(name string) Config {
 	id := ID{name[0] - 'a' + 1}
 	return Config{
 		Name: name, Instance: id, Incarnation: id, Vote: true, Size: 3, Beat: 300 * time.Millisecond, Lease: 2 * time.Second,
-		Legions: map[string]Legion{"g": {Valor: 100}, "h": {Valor: 50}},
+		Legions: map[string]Legion{"g": {Valor: 100}, "h": {Valor: 50}, ClusterLegion: {Valor: 100}},
 	}
 }

@@ -16,7 +16,10 @@ type lordship struct {
 	since  Now
 	// grants: for each voter, when the latest request that it granted or
 	// extended was sent.
-	grants  map[string]Stamp
+	grants map[string]Stamp
+	// carried is until when the grants of the electorate before would do. It
+	// spans the time until a new voter has given its own.
+	carried Stamp
 	version uint64 // of the first set of lordships that names this one
 	leaving bool   // no longer acts; the shell has not let go yet
 	lost    bool   // its trust ran out: it is not renewed, and cannot come back
@@ -50,15 +53,23 @@ func (c *Core) reigning() []*lordship {
 // trust returns until when l is held: the quorum-th latest of its grants, and
 // the holder's share of a lease. It is false if that has passed.
 func (c *Core) trust(now Now, l *lordship) (Stamp, bool) {
+	until, ok := c.granted(c.electorate, l)
+	if l.carried != (Stamp{}) && (!ok || now.held(l.carried) < now.held(until)) {
+		until, ok = l.carried, true
+	}
+	return until, ok && now.held(until) < 0
+}
+
+// granted returns until when the voters of an electorate have granted l.
+func (c *Core) granted(e *Electorate, l *lordship) (Stamp, bool) {
 	var stamps []Stamp
-	for _, v := range c.electorate.Voters {
+	for _, v := range e.Voters {
 		if s, ok := l.grants[v.Name]; ok {
 			stamps = append(stamps, s)
 		}
 	}
-	s, ok := quorumth(stamps, c.quorum(l.legion))
-	hold := share(c.lease(), holderShare)
-	return s.add(hold), ok && now.held(s) < hold
+	s, ok := quorumth(stamps, c.needed(e, l.legion))
+	return s.add(share(e.Lease, holderShare)), ok
 }
 
 // Trusted reports for how long from now this node is lord of a legion in a
@@ -79,6 +90,9 @@ func (c *Core) reign(k *campaign) {
 	c.setVersion++
 	l := &lordship{legion: k.legion, term: k.term, since: c.now, grants: k.grants, version: c.setVersion}
 	c.lordships[k.legion] = l
+	if k.legion == ClusterLegion {
+		c.takeUp(k)
+	}
 	c.nextBeat, c.nextFall = c.now.Stamp(), c.now.Stamp()
 	c.changed = true
 	c.note(Note{Event: "lord", Legion: l.legion, Term: l.term, Text: "elected"})

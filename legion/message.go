@@ -100,6 +100,9 @@ type (
 		// promise is durable.
 		Same  bool   `cbor:"7,keyasint,omitempty"`
 		State []byte `cbor:"8,keyasint,omitempty"`
+		// Pending is what the voter has stored of a change of electorate that
+		// may have been chosen; in a vote for [ClusterLegion] only.
+		Pending *Amendment `cbor:"9,keyasint,omitempty"`
 	}
 
 	// Release gives thrones back.
@@ -156,6 +159,25 @@ type (
 		Cluster ID   `cbor:"1,keyasint"`
 		Refused bool `cbor:"2,keyasint,omitempty"`
 	}
+	// Amend asks a voter to store the electorate that may follow its own. It is
+	// fenced by a term of [ClusterLegion].
+	Amend struct {
+		Amendment Amendment `cbor:"1,keyasint"`
+	}
+	// Amended answers an Amend.
+	Amended struct {
+		OK bool `cbor:"1,keyasint,omitempty"`
+	}
+	// Read asks a voter of the epoch before for all that it promised and took.
+	Read struct{}
+	// Standing answers a Read. It leaves once the adoption of the epoch is on
+	// disk, after which the voter takes nothing more of an older one.
+	Standing struct {
+		Promises []Grant `cbor:"1,keyasint"`
+		// States is what it had written of each legion, filled in by the shell.
+		States []LegionState `cbor:"2,keyasint,omitempty"`
+	}
+
 	// Committed tells of the electorate that stands.
 	Committed struct {
 		Electorate Electorate `cbor:"1,keyasint"`
@@ -204,12 +226,17 @@ func (FoundAck) kind() byte  { return 14 }
 func (Refuse) kind() byte    { return 15 }
 func (RefuseAck) kind() byte { return 16 }
 func (Committed) kind() byte { return 17 }
+func (Amend) kind() byte     { return 32 }
+func (Amended) kind() byte   { return 33 }
+func (Read) kind() byte      { return 34 }
+func (Standing) kind() byte  { return 35 }
 
 // bodies reads a body of each kind.
 var bodies = map[byte]func([]byte) (Body, error){
 	1: read[Beat], 2: read[BeatAck], 3: read[Probe], 4: read[ProbeAck], 5: read[Ask], 6: read[Vote],
 	7: read[Release], 8: read[Death], 9: read[Ack], 10: read[Vacant], 11: read[Accept], 12: read[Accepted],
 	13: read[Found], 14: read[FoundAck], 15: read[Refuse], 16: read[RefuseAck], 17: read[Committed],
+	32: read[Amend], 33: read[Amended], 34: read[Read], 35: read[Standing],
 }
 
 var decoding = func() cbor.DecMode {
@@ -306,11 +333,32 @@ func validSet(set []Reigning) error {
 	return nil
 }
 
-func (b Beat) valid() error      { return validSet(b.Set) }
-func (b BeatAck) valid() error   { return validSet(b.Refused) }
-func (b Probe) valid() error     { return validLegion(b.Legion) }
-func (b Ask) valid() error       { return validLegion(b.Legion) }
-func (b Vote) valid() error      { return validLegion(b.Legion) }
+func (b Beat) valid() error    { return validSet(b.Set) }
+func (b BeatAck) valid() error { return validSet(b.Refused) }
+func (b Probe) valid() error   { return validLegion(b.Legion) }
+func (b Ask) valid() error     { return validLegion(b.Legion) }
+func (b Amend) valid() error   { return b.Amendment.Electorate.Check() }
+func (b Standing) valid() error {
+	for _, g := range b.Promises {
+		if err := validLegion(g.Legion); err != nil {
+			return err
+		}
+	}
+	for _, s := range b.States {
+		if len(s.Legion) > MaxName {
+			return validLegion(s.Legion)
+		}
+	}
+	return nil
+}
+func (b Vote) valid() error {
+	if b.Pending != nil {
+		if err := b.Pending.Electorate.Check(); err != nil {
+			return err
+		}
+	}
+	return validLegion(b.Legion)
+}
 func (b ProbeAck) valid() error  { return validLegion(b.Legion) }
 func (b Release) valid() error   { return validSet(b.Thrones) }
 func (b Vacant) valid() error    { return validLegion(b.Legion) }

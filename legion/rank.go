@@ -121,7 +121,7 @@ func (s *NodeState) rank(legion string) (Rank, bool) {
 	r := Rank{Effective: c.Valor + c.Weight, Tie: tie(s.Instance, legion), Held: c.Held}
 	if c.Spread {
 		for _, l := range s.Reigns {
-			if l.Legion != legion {
+			if l.Legion != legion && l.Legion != ClusterLegion {
 				r.Effective--
 			}
 		}

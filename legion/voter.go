@@ -70,6 +70,9 @@ func (c *Core) throne(legion string) *throne {
 // for a whole lease and the margin from now. A grant to an earlier incarnation
 // of this node is void, because that process is gone.
 func (c *Core) recover(g Grant) {
+	if c.electorate != nil {
+		g.Lease = max(g.Lease, c.electorate.longest())
+	}
 	c.thrones[g.Legion] = &throne{
 		Grant: g, at: c.start, vacant: c.start,
 		live: g.Instance != c.cfg.Instance, fresh: true, lapsed: true,
@@ -79,9 +82,9 @@ func (c *Core) recover(g Grant) {
 // blocks returns for how long after t.at the grant keeps others out.
 func (c *Core) blocks(t *throne) time.Duration {
 	if t.fresh {
-		return share(max(c.lease(), t.Lease), restartShare)
+		return share(t.Lease, restartShare)
 	}
-	return c.lease()
+	return t.Lease
 }
 
 // occupied reports whether a grant of this voter has not ended.
@@ -89,7 +92,7 @@ func (c *Core) occupied(t *throne) bool { return t.live && c.now.since(t.at) < c
 
 // extend counts the grant from now, on the strength of the holder's message seq.
 func (c *Core) extend(t *throne, seq uint64) {
-	t.at, t.seq = c.now.Stamp(), max(t.seq, seq)
+	t.at, t.seq, t.Lease = c.now.Stamp(), max(t.seq, seq), c.lease()
 	t.live, t.fresh, t.lapsed = true, false, false
 }
 
@@ -243,8 +246,11 @@ func (c *Core) onAsk(h Header, b Ask) {
 		c.grant(h, t, b.Term)
 	}
 	c.extend(t, h.Seq)
-	seq := c.answer(h, Vote{Legion: b.Legion, Term: b.Term, Granted: true, Promise: b.Term},
-		sendOpts{after: t.written, attach: true, hash: b.Hash})
+	v := Vote{Legion: b.Legion, Term: b.Term, Granted: true, Promise: b.Term}
+	if b.Legion == ClusterLegion {
+		v.Pending = c.stored()
+	}
+	seq := c.answer(h, v, sendOpts{after: max(t.written, c.storedAt), attach: true, hash: b.Hash})
 	c.holder(h).answered(seq, c.now.Stamp())
 }
 

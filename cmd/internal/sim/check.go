@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 
@@ -9,17 +11,19 @@ import (
 
 // A checker knows what was promised.
 type checker struct {
-	terms       map[string]uint64 // by cluster and legion: the latest reign's
-	reigns      map[string]bool   // by cluster, legion and term
-	starts      map[string]string // by cluster and slot: who
-	electorates map[legion.ID]*legion.Electorate
-	claims      int // started
+	terms       map[string]uint64                // by cluster and legion: the latest reign's
+	reigns      map[string]bool                  // by cluster, legion and term
+	starts      map[string]string                // by cluster and slot: who
+	electorates map[legion.ID]*legion.Electorate // by cluster: the first seen
+	records     map[string]*legion.Electorate    // by cluster and epoch
+	claims      int                              // started
 }
 
 func (c *checker) init() {
 	c.terms = map[string]uint64{}
 	c.reigns = map[string]bool{}
 	c.starts = map[string]string{}
+	c.records = map[string]*legion.Electorate{}
 	c.electorates = map[legion.ID]*legion.Electorate{}
 }
 
@@ -97,9 +101,19 @@ func (c *checker) sends(n *node, b legion.Body) {
 	}
 }
 
-// founded checks that no voter is in two electorates, now that e is on a disk.
+// founded checks that there is one record of each epoch, and that no voter is
+// in two clusters, now that e is on a disk.
 func (c *checker) founded(w *World, e *legion.Electorate) {
-	if e == nil || c.electorates[e.Cluster] != nil {
+	if e == nil {
+		return
+	}
+	key := fmt.Sprintf("%s/%d", e.Cluster, e.Epoch)
+	if o := c.records[key]; o == nil {
+		c.records[key] = e
+	} else if o != e && !reflect.DeepEqual(o, e) {
+		w.fail("two records of epoch %d: %v and %v", e.Epoch, o.Voters, e.Voters)
+	}
+	if c.electorates[e.Cluster] != nil {
 		return
 	}
 	c.electorates[e.Cluster] = e

@@ -14,6 +14,8 @@ import (
 type disk struct {
 	electorate *legion.Electorate
 	founding   legion.FoundingState
+	pending    *legion.Amendment
+	whole      uint64
 	grants     map[string]legion.Grant
 	claims     map[string]map[string]bool // by legion: the slots claimed
 
@@ -29,7 +31,7 @@ func newDisk() *disk {
 
 // load returns what a starting node finds.
 func (d *disk) load() legion.State {
-	s := legion.State{Electorate: d.electorate, Founding: d.founding}
+	s := legion.State{Electorate: d.electorate, Founding: d.founding, Pending: d.pending, Whole: d.whole}
 	for _, l := range slices.Sorted(maps.Keys(d.grants)) {
 		s.Grants = append(s.Grants, d.grants[l])
 	}
@@ -40,7 +42,7 @@ func (d *disk) load() legion.State {
 func (d *disk) apply(n int) uint64 {
 	var seq uint64
 	for _, p := range d.queue[:n] {
-		seq = p.Seq
+		seq = max(seq, p.Seq)
 		for _, g := range p.Grants {
 			d.grants[g.Legion] = g
 		}
@@ -50,6 +52,10 @@ func (d *disk) apply(n int) uint64 {
 		if p.Founding != nil {
 			d.founding = *p.Founding
 		}
+		if p.Pending != nil {
+			d.pending = p.Pending
+		}
+		d.whole = max(d.whole, p.Whole)
 		for _, b := range p.Payloads {
 			d.claim(string(b))
 		}

@@ -148,7 +148,9 @@ func (w *World) anyNode() *node {
 }
 
 // misbehave breaks something every now and then.
-func (w *World) misbehave(every time.Duration) {
+func (w *World) misbehave(every time.Duration) { w.misbehaves(every, faults) }
+
+func (w *World) misbehaves(every time.Duration, faults []fault) {
 	total := 0
 	for _, f := range faults {
 		total += f.weight
@@ -169,7 +171,7 @@ func (w *World) misbehave(every time.Duration) {
 				break
 			}
 		}
-		w.misbehave(every)
+		w.misbehaves(every, faults)
 	})
 }
 
@@ -187,5 +189,6 @@ func (w *World) heal() {
 		n.thaw()
 		n.diskFull(false)
 		n.start()
+		n.will(true)
 	}
 }

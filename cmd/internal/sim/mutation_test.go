@@ -51,13 +51,13 @@ var mutations = []mutation{
 	{"the holder's time stands still while it is suspended", false, []edit{
 		{times, "return max(n.Boot-s.Boot, n.Raw-s.Raw)", "return min(n.Boot-s.Boot, n.Raw-s.Raw)"}}},
 	{"a lord whose trust has run out is not demoted", true, []edit{
-		{lord, "ok && now.held(s) < hold", "ok"}}},
+		{lord, "ok && now.held(until) < 0", "ok"}}},
 	{"a lord whose trust has run out is demoted a second late", false, []edit{
-		{lord, "ok && now.held(s) < hold", "ok && now.held(s) < hold+time.Second"}}},
+		{lord, "ok && now.held(until) < 0", "ok && now.held(until) < time.Second"}}},
 	{"a vote breaks a living lease", true, []edit{
 		{voters, "case c.occupied(t) && t.Incarnation != h.Incarnation:", "case false:"}}},
 	{"one vote less than a quorum is enough", false, []edit{
-		{core, "return min(max(c.electorate.Quorum, c.cfg.Legions[legion].Quorum), len(c.electorate.Voters))", "return max(1, c.electorate.Quorum-1)"}}},
+		{core, "return min(max(e.Quorum, c.cfg.Legions[legion].Quorum), len(e.Voters))", "return max(1, e.Quorum-1)"}}},
 	{"the answer to a vote leaves before the grant is on disk", false, []edit{
 		{voters, "sendOpts{after: t.written, attach: true, hash: b.Hash}", "sendOpts{attach: true, hash: b.Hash}"}}},
 	{"a restarted voter does not abstain", false, []edit{

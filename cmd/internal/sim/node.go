@@ -24,6 +24,7 @@ type node struct {
 	instance, incarnation legion.ID
 	life                  int // of the process; what an earlier one began is dropped
 	up                    bool
+	unwilling             bool // to be a voter
 	paused                bool // no event is handled; they pile up
 	suspended             bool // as paused, and the network card is off
 	stopping              bool
@@ -72,6 +73,7 @@ func (n *node) start() {
 	}
 	w := n.w
 	n.life++
+	n.unwilling = false
 	n.up, n.paused, n.suspended, n.stopping = true, false, false, false
 	n.incarnation, n.backlog, n.waiting = w.newID(), nil, nil
 	n.durable, n.lastID = 0, 0
@@ -81,7 +83,7 @@ func (n *node) start() {
 	w.line("%s starts", n.conf.Name)
 	n.core = legion.New(legion.Config{
 		Name: n.conf.Name, Instance: n.instance, Incarnation: n.incarnation,
-		Vote: n.conf.Vote, Size: w.Size, Beat: w.Beat, Lease: w.Lease, Legions: n.conf.Legions,
+		Vote: n.conf.Vote, Size: w.Size, Beat: w.Beat, Lease: w.Lease, Legions: w.standing(n.conf.Legions),
 	}, n.disk.load(), n.clock.read(w.now), rand.New(rand.NewPCG(w.rng.Uint64(), 1)))
 	n.step(legion.Tick{})
 	n.every(w.between(50*time.Millisecond, 500*time.Millisecond), time.Second, n.gossip)
@@ -315,6 +317,8 @@ func (n *node) do(a legion.Action) (stopped bool) {
 		} else {
 			delete(p.reign.known, p.slot)
 		}
+	case legion.Merge:
+		n.merge(a)
 	case legion.Stopped:
 		return true
 	}
@@ -360,6 +364,9 @@ func (n *node) fill(s legion.Send) legion.Send {
 			}
 			s.Message.Body = b
 		}
+	case legion.Standing:
+		b.States = n.disk.states()
+		s.Message.Body = b
 	}
 	return s
 }
@@ -380,7 +387,7 @@ func (n *node) propose() {
 		r := n.lords[l]
 		at := n.clock.read(n.w.now).Wall.Sub(epoch) / n.w.Slot
 		slot := l + "/" + strconv.Itoa(int(at))
-		if r == nil || r.known[slot] || !n.trusted(l) {
+		if l == legion.ClusterLegion || r == nil || r.known[slot] || !n.trusted(l) {
 			continue
 		}
 		r.known[slot] = true
@@ -417,13 +424,13 @@ func (n *node) retune() {
 	}
 	n.w.line("%s is retuned", n.conf.Name)
 	n.legions = legions
-	n.step(legion.Configure{Legions: legions})
+	n.step(legion.Configure{Legions: n.w.standing(legions)})
 }
 
 // stepDown gives up one lordship by hand.
 func (n *node) stepDown() {
 	for _, l := range slices.Sorted(maps.Keys(n.lords)) {
-		if n.awake() && n.w.maybe(0.5) {
+		if n.awake() && n.lords[l] != nil && n.w.maybe(0.5) {
 			n.step(legion.Abandon{Legion: l, Reason: "told to"})
 			return
 		}

@@ -97,7 +97,11 @@ func (w *World) Check() error {
 		w.in(w.between(3*time.Second, 12*time.Second), w.net.heal)
 		w.misbehave(every)
 	}
-	if err := w.Run(faultsFor); err != nil {
+	if w.maybe(0.6) {
+		w.ruthless = w.maybe(0.3)
+		w.in(8*time.Second, func() { w.changes(5 * every) })
+	}
+	if err := w.Run(faultsFor); err != nil || w.ruthless {
 		return err
 	}
 	w.heal()
@@ -123,6 +127,13 @@ func (w *World) Settle() time.Duration {
 	return rejoinMax + 15*time.Second + slow(5*w.Lease/2)
 }
 
+// Amending is how long it may take on top of that until the electorate is as
+// it should be again: a change at a time, each of which waits for every lease
+// of the electorate before.
+func (w *World) Amending() time.Duration {
+	return legion.MaxVoters * slow(3*w.Lease+4*w.Beat)
+}
+
 // settle waits until all is as it should be, and sees that it stays so.
 func (w *World) settle() error {
 	deadline := w.now + w.Settle()
@@ -131,7 +142,7 @@ func (w *World) settle() error {
 		if problem == "" {
 			break
 		}
-		if w.now >= deadline {
+		if w.now >= deadline && (w.now >= deadline+w.Amending() || w.unfilled() == "") {
 			w.fail("P4: not settled: %s", problem)
 			return w.failed
 		}
@@ -178,6 +189,9 @@ func (w *World) problem() string {
 	if len(clusters) > max(1, len(w.nodes)/w.Size) {
 		return fmt.Sprintf("there are %d clusters", len(clusters))
 	}
+	if problem := w.unfilled(); problem != "" {
+		return problem
+	}
 	for _, l := range w.legions() {
 		for _, c := range slices.Sorted(maps.Keys(clusters)) {
 			if len(w.fit(l, c)) > 0 && w.lord(l, c) == nil {
@@ -203,7 +217,11 @@ func (w *World) fit(l, cluster string) (fit []*node) {
 func (w *World) ruled() int {
 	k := 0
 	for _, n := range w.nodes {
-		k += len(n.lords)
+		for l := range n.lords {
+			if l != legion.ClusterLegion {
+				k++
+			}
+		}
 	}
 	return k
 }

@@ -18,7 +18,9 @@ import (
 // line; lines that begin with # are for the reader. -rewrite writes the
 // transcripts anew. The commands:
 //
-//	cluster NAME[:VALOR[:novote]]... [size=N]   make the nodes; one legion, g
+//	cluster NAME[:VALOR[:novote]]... [size=N] [changing]
+//	                                            make the nodes; one legion, g; and,
+//	                                            where electorates change, _cluster
 //	start|crash|stop|freeze|thaw NAME...
 //	run DURATION                                let time pass
 //	until lord|no lord                          let time pass, at most 30s
@@ -26,6 +28,11 @@ import (
 //	split A,B C,D...                            only the sides hear each other
 //	heal
 //	stepdown NAME
+//	wipe|leave NAME...                          lose the disk; be a voter no more
+//	forget NAME
+//	size N
+//	refound NAME
+//	voters                                      who are they
 //	lord                                        who is it
 func TestScripts(t *testing.T) {
 	t.Parallel()
@@ -129,6 +136,7 @@ func (s *script) do(args []string) {
 	}{
 		{"start", (*node).start}, {"stop", (*node).stop}, {"thaw", (*node).thaw},
 		{"crash", func(n *node) { n.crash("crashes") }}, {"freeze", func(n *node) { n.freeze(false) }},
+		{"wipe", (*node).wipe}, {"leave", func(n *node) { n.will(false) }},
 		{"stepdown", func(n *node) { n.step(legion.Abandon{Legion: "g", Reason: "told to step down"}) }},
 	} {
 		if args[0] == verb.name {
@@ -173,6 +181,16 @@ func (s *script) do(args []string) {
 				return slices.Contains(strings.Split(side, ","), w.nodes[i].conf.Name)
 			})
 		})
+	case "forget":
+		w.lord(legion.ClusterLegion, w.cluster()).step(legion.Forget{Name: args[1]})
+	case "size":
+		size, _ := strconv.Atoi(args[1])
+		w.resettle(w.cluster(), legion.Settings{Size: size, Beat: w.Beat, Lease: w.Lease})
+	case "refound":
+		w.named[args[1]].step(legion.Refound{})
+	case "voters":
+		e := w.latest(w.cluster())
+		s.say("epoch %d: voters %s, quorum %d", e.Epoch, voterNames(e.Voters), e.Quorum)
 	case "heal":
 		w.net.heal()
 	default:
@@ -200,11 +218,15 @@ func (s *script) pass(d time.Duration, stop func() bool) {
 
 // cluster makes a world in which nothing goes wrong by itself.
 func (s *script) cluster(args []string) {
-	c := Conf{Beat: 300 * time.Millisecond, Lease: 2 * time.Second, Slot: time.Second,
+	c := Conf{Fixed: true, Beat: 300 * time.Millisecond, Lease: 2 * time.Second, Slot: time.Second,
 		Net: NetConf{Delay: 200 * time.Microsecond, Jitter: 200 * time.Microsecond}}
 	for _, arg := range args {
 		if size, ok := strings.CutPrefix(arg, "size="); ok {
 			c.Size, _ = strconv.Atoi(size)
+			continue
+		}
+		if arg == "changing" {
+			c.Fixed = false
 			continue
 		}
 		part := strings.Split(arg, ":")
@@ -233,12 +255,15 @@ func (s *script) cluster(args []string) {
 // watch says what a core does, in words.
 func (s *script) watch(n *node, a legion.Action) {
 	me := n.conf.Name
+	if ofCluster(a) {
+		return
+	}
 	switch a := a.(type) {
 	case legion.Note:
 		switch a.Event {
 		case "campaign":
 			s.say("%s, term %d: %s", me, a.Term, a.Text)
-		case "founded", "foreign":
+		case "founded", "foreign", "electorate", "whole", "refounded":
 			s.say("%s: %s", me, s.clusters(a.Text))
 		}
 	case legion.Reign:
@@ -284,6 +309,43 @@ func (s *script) watch(n *node, a legion.Action) {
 			s.say("%s refuses it for good", me)
 		}
 	}
+}
+
+// ofCluster reports whether an action is part of an election of the lord of
+// the cluster, of which there are enough to read.
+func ofCluster(a legion.Action) bool {
+	switch a := a.(type) {
+	case legion.Note:
+		return a.Event == "campaign" && a.Legion == legion.ClusterLegion
+	case legion.Reign:
+		return a.Legion == legion.ClusterLegion
+	case legion.Unreign:
+		return a.Legion == legion.ClusterLegion
+	case legion.Send:
+		switch b := a.Message.Body.(type) {
+		case legion.Probe:
+			return b.Legion == legion.ClusterLegion
+		case legion.ProbeAck:
+			return b.Legion == legion.ClusterLegion
+		case legion.Vote:
+			return b.Legion == legion.ClusterLegion
+		case legion.Release:
+			return b.Thrones[0].Legion == legion.ClusterLegion
+		case legion.Vacant:
+			return b.Legion == legion.ClusterLegion
+		}
+	}
+	return false
+}
+
+// cluster names the cluster with most nodes; a script has one.
+func (w *World) cluster() string {
+	for _, n := range w.nodes {
+		if c := n.cluster(); c != "" {
+			return c
+		}
+	}
+	return ""
 }
 
 func voterNames(vs []legion.Voter) string {

@@ -14,24 +14,28 @@ import (
 // A World is one simulated cluster.
 type World struct {
 	Conf
-	rng    *rand.Rand
-	now    time.Duration // true time since the beginning
-	queue  queue
-	order  uint64
-	nodes  []*node
-	named  map[string]*node
-	net    network
-	check  checker
-	trace  trace
-	stops  bool // hypervisors stop clocks: no lease holds, and all else must
-	calm   bool // no more faults: the timings of a healthy machine
-	failed error
+	rng   *rand.Rand
+	now   time.Duration // true time since the beginning
+	queue queue
+	order uint64
+	nodes []*node
+	named map[string]*node
+	net   network
+	check checker
+	trace trace
+	stops bool // hypervisors stop clocks: no lease holds, and all else must
+	// ruthless: disks are lost whatever that leads to, so that a cluster may
+	// never have an electorate again. It must do nothing wrong all the same.
+	ruthless bool
+	calm     bool // no more faults: the timings of a healthy machine
+	failed   error
 }
 
 // A Conf says what a world is made of.
 type Conf struct {
 	Nodes       []NodeConf
 	Size        int
+	Fixed       bool // nobody changes the electorate
 	Beat, Lease time.Duration
 	// Slot is how long the slot of a legion lasts before the next is due.
 	Slot time.Duration

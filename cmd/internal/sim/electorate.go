@@ -1,0 +1,227 @@
+package sim
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/legion-cron/legion-cron/legion"
+)
+
+// standing adds the built-in legion to a node's own.
+func (w *World) standing(legions map[string]legion.Legion) map[string]legion.Legion {
+	if w.Fixed {
+		return legions
+	}
+	all := maps.Clone(legions)
+	all[legion.ClusterLegion] = legion.Legion{Valor: 100}
+	return all
+}
+
+// wipe loses the node's disk, and it comes back as another instance.
+func (n *node) wipe() {
+	n.crash("crashes, and its disk is lost")
+	n.disk, n.instance = newDisk(), n.w.newID()
+}
+
+// merge writes what other voters had written, and says when that is done.
+func (n *node) merge(a legion.Merge) {
+	var p legion.Persist
+	for _, voter := range slices.Sorted(maps.Keys(a.States)) {
+		for _, s := range a.States[voter] {
+			for slot := range strings.SplitSeq(string(s.State), "\n") {
+				if l, _, ok := strings.Cut(slot, "/"); ok && !n.disk.claims[l][slot] {
+					p.Payloads = append(p.Payloads, []byte(slot))
+				}
+			}
+		}
+	}
+	n.disk.queue = append(n.disk.queue, p)
+	n.write()
+	n.mergedSoon(a.Epoch, p.Payloads)
+}
+
+func (n *node) mergedSoon(epoch uint64, slots [][]byte) {
+	n.in(2*time.Millisecond, func() {
+		for _, slot := range slots {
+			if l, _, _ := strings.Cut(string(slot), "/"); !n.disk.claims[l][string(slot)] {
+				n.mergedSoon(epoch, slots)
+				return
+			}
+		}
+		n.step(legion.Merged{Epoch: epoch})
+	})
+}
+
+// states is all that the node has on disk of slots.
+func (d *disk) states() (all []legion.LegionState) {
+	for _, l := range slices.Sorted(maps.Keys(d.claims)) {
+		state, _ := d.state(l)
+		all = append(all, legion.LegionState{Legion: l, State: state})
+	}
+	return all
+}
+
+// latest returns the newest record of a cluster that is on any disk.
+func (w *World) latest(cluster string) (e *legion.Electorate) {
+	for _, n := range w.nodes {
+		if n.cluster() == cluster && cluster != "" && (e == nil || n.disk.electorate.Epoch > e.Epoch) {
+			e = n.disk.electorate
+		}
+	}
+	return e
+}
+
+// voter returns the node that a record names, nil if its disk is lost.
+func (w *World) voter(v legion.Voter) *node {
+	if n := w.named[v.Name]; n.instance == v.Instance {
+		return n
+	}
+	return nil
+}
+
+// quiet reports whether no change of n's electorate is under way or wanted,
+// and whether it could do without n for ever.
+func (w *World) quiet(n *node) bool {
+	e := w.latest(n.cluster())
+	if e == nil || len(e.Voters) != e.Size {
+		return false
+	}
+	for _, m := range w.nodes {
+		if m.disk.electorate == nil || m.cluster() == n.cluster() && m.disk.electorate.Epoch != e.Epoch {
+			return false
+		}
+		if p := m.disk.pending; p != nil && p.Electorate.Epoch > e.Epoch {
+			return false
+		}
+	}
+	left := 0
+	for _, v := range e.Voters {
+		m := w.voter(v)
+		if m == nil || m.unwilling {
+			return false
+		}
+		if m != n && (e.Prior == nil || m.disk.whole == e.Epoch) {
+			left++
+		}
+	}
+	return left >= e.Quorum
+}
+
+// electorateFaults are what makes an electorate change.
+var electorateFaults = []fault{
+	{5, func(w *World) (func(), time.Duration) {
+		n := w.anyVoter()
+		if n == nil || !w.ruthless && !w.quiet(n) {
+			return func() {}, 0
+		}
+		n.wipe()
+		return n.start, w.between(10*time.Millisecond, 3*time.Second)
+	}},
+	{2, func(w *World) (func(), time.Duration) { // a voter leaves, and thinks better of it
+		n := w.anyVoter()
+		if n == nil || !n.awake() || !w.quiet(n) {
+			return func() {}, 0
+		}
+		n.will(false)
+		return func() { n.will(true) }, w.between(time.Second, 15*time.Second)
+	}},
+	{1, func(w *World) (func(), time.Duration) { // one that is gone is forgotten, and comes back
+		n := w.anyVoter()
+		if n == nil || !w.quiet(n) {
+			return func() {}, 0
+		}
+		n.crash("crashes for long")
+		w.in(noticeMax+time.Second, func() {
+			if lord := w.lord(legion.ClusterLegion, n.cluster()); lord != nil && lord.awake() && !n.up {
+				w.line("%s forgets %s", lord.conf.Name, n.conf.Name)
+				lord.step(legion.Forget{Name: n.conf.Name})
+			}
+		})
+		return n.start, noticeMax + w.between(0, 10*time.Second)
+	}},
+	{2, func(w *World) (func(), time.Duration) { // another size, or other times
+		n := w.anyVoter()
+		if n == nil || !w.quiet(n) || len(w.nodes) == 1 {
+			return func() {}, 0
+		}
+		s := legion.Settings{Size: 1 + w.rng.IntN(min(len(w.nodes), 5)), Beat: w.Beat, Lease: w.Lease}
+		if w.maybe(0.3) {
+			s.Lease = s.Lease * time.Duration(2+w.rng.IntN(3)) / 2
+		}
+		w.resettle(n.cluster(), s)
+		return func() {}, 0
+	}},
+}
+
+// resettle reloads the file of the lord of the cluster.
+func (w *World) resettle(cluster string, s legion.Settings) {
+	if lord := w.lord(legion.ClusterLegion, cluster); lord != nil && lord.awake() {
+		w.line("%s is told of %+v", lord.conf.Name, s)
+		lord.step(s)
+	}
+}
+
+// will says whether the node is willing to be a voter.
+func (n *node) will(vote bool) {
+	if !n.awake() || n.stopping {
+		return
+	}
+	n.w.line("%s is willing to vote: %v", n.conf.Name, vote)
+	n.unwilling = !vote
+	n.step(legion.Willing{Vote: vote && n.conf.Vote})
+}
+
+// anyVoter returns one at random, nil if there is none.
+func (w *World) anyVoter() *node {
+	n := w.anyNode()
+	e := w.latest(n.cluster())
+	if e == nil {
+		return nil
+	}
+	return w.voter(e.Voters[w.rng.IntN(len(e.Voters))])
+}
+
+// changes breaks electorates every now and then.
+func (w *World) changes(every time.Duration) {
+	w.misbehaves(every, electorateFaults)
+}
+
+// unfilled says what is not as it should be with the electorates, and has the
+// administrator put the settings right.
+func (w *World) unfilled() string {
+	for _, n := range w.nodes {
+		e := w.latest(n.cluster())
+		if e == nil {
+			continue
+		}
+		if n.disk.electorate.Epoch != e.Epoch {
+			return n.conf.Name + " does not follow the latest electorate"
+		}
+		if p := n.disk.pending; p != nil && p.Electorate.Epoch > e.Epoch {
+			return "a change of electorate is not finished"
+		}
+		if want := (legion.Settings{Size: w.Size, Beat: w.Beat, Lease: w.Lease}); e.Size != w.Size || e.Beat != w.Beat || e.Lease != w.Lease {
+			w.resettle(n.cluster(), want)
+			return "the electorate is not of the size that it should be"
+		}
+		willing := 0
+		for _, m := range w.nodes {
+			if m.cluster() == n.cluster() && m.conf.Vote {
+				willing++
+			}
+		}
+		if len(e.Voters) != min(e.Size, willing) {
+			return "the electorate has too few voters, or too many"
+		}
+		for _, v := range e.Voters {
+			if m := w.voter(v); m == nil || !m.up {
+				return v.Name + " is a voter and is not there"
+			} else if e.Prior != nil && m.disk.whole != e.Epoch {
+				return v.Name + " is not whole"
+			}
+		}
+	}
+	return ""
+}
