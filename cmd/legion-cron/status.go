@@ -98,7 +98,7 @@ func printStatus(w io.Writer, s control.Status, now time.Time) error {
 	standing := newTable("LEGION", "NODE", "ROLE", "VALOR", "EFFECTIVE", "FIT", "VOTES FOR", "WHY")
 	for _, l := range s.Legions {
 		for _, m := range l.Members {
-			standing.row(l.Name, m.Name, m.Role, fmt.Sprint(m.Valor), fmt.Sprint(m.Effective), yesNo(m.Fit), m.VoteFor, describeWhy(m))
+			standing.row(l.Name, m.Name, m.Role, fmt.Sprint(m.Valor), fmt.Sprint(m.Effective), yesNo(m.Fit), m.VoteFor, strings.Join(m.Reasons, "; "))
 		}
 	}
 	if len(standing.rows) > 1 {
@@ -166,15 +166,4 @@ func describeChange(c *control.Change, now time.Time) string {
 		text += ": " + c.Reason
 	}
 	return text
-}
-
-// describeWhy says what made the member's effective valor or fitness.
-func describeWhy(m control.LegionMember) string {
-	why := slices.Clone(m.Reasons)
-	for _, c := range m.Checks {
-		if c.State != "passing" || c.Valor != 0 {
-			why = append(why, fmt.Sprintf("%s %s %+d", c.Name, c.State, c.Valor))
-		}
-	}
-	return strings.Join(why, "; ")
 }

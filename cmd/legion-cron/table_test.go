@@ -80,7 +80,7 @@ func TestPrintStatus(t *testing.T) {
 			{
 				Name: "foobar", Lord: "node1", Term: 7, Since: control.At(now.Add(-90 * time.Second)), Quorum: 2, Votes: 3, Safe: true, Agreed: true,
 				Members: control.List[control.LegionMember]{
-					{Name: "node1", Valor: 100, Effective: 50, Fit: true, VoteFor: "node1", Role: "lord", Checks: control.List[control.Check]{{Name: "ping", State: "failing", Valor: -50}}},
+					{Name: "node1", Valor: 100, Effective: 50, Fit: true, VoteFor: "node1", Role: "lord", Checks: control.List[control.Check]{{Name: "ping", State: "failing", Valor: -50}}, Reasons: control.List[string]{"check ping is failing (-50): no answer from 192.0.2.1"}},
 				},
 				LastChange: &control.Change{At: control.At(now.Add(-90 * time.Second)), To: "node1", Reason: "elected"},
 			},
@@ -99,7 +99,7 @@ foobar  node1  7     1m30s  3 of 3, quorum 2  nobody to node1, 1m30s ago: electe
 risky   -      0     -      0 of 3, quorum 1  -
 
 LEGION  NODE   ROLE  VALOR  EFFECTIVE  FIT  VOTES FOR  WHY
-foobar  node1  lord  100    50         yes  node1      ping failing -50
+foobar  node1  lord  100    50         yes  node1      check ping is failing (-50): no answer from 192.0.2.1
 
 NODE   ADDRESS        STATE  VERSION  CLOCK
 node1  10.0.0.1:4242  alive  1.2.3    +0ms

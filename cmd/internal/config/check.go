@@ -6,12 +6,14 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/legion-cron/legion-cron/checks"
 )
 
 const (
-	maxCheckInterval = day
-	maxInARow        = 1000 // rise, fall, after
-	maxPattern       = 1 << 10
+	maxRedirects = 10
+	maxInARow    = checks.MaxInARow // rise, fall, after
+	maxPattern   = 1 << 10
 )
 
 // checkKeys are the keys of each kind, beside those that all checks have.
@@ -19,7 +21,7 @@ var checkKeys = map[string][]string{
 	"ping":    {"host"},
 	"process": {"process", "pattern", "pidfile"},
 	"tcp":     {"address"},
-	"http":    {"url", "status", "contains"},
+	"http":    {"url", "method", "status", "contains", "max_redirects", "tls_verify", "tls_ca", "tls_name"},
 	"exec":    {"command"},
 	"unit":    {"unit"},
 	"file":    {"path", "max_age"},
@@ -27,6 +29,9 @@ var checkKeys = map[string][]string{
 	"load":    {"max_load"},
 	"memory":  {"min_free"},
 }
+
+// checkMethods are what an http check may ask with.
+var checkMethods = []string{"GET", "HEAD", "OPTIONS", "POST", "PUT"}
 
 func (l *loader) checks(it *item) {
 	names := map[string]string{}
@@ -49,9 +54,9 @@ func (l *loader) check(t *table) Check {
 	l.need(t, "kind", read(t, "kind", &c.Kind, oneOf(CheckKinds...)))
 	l.probe(t, &c)
 
-	read(t, "interval", &c.Interval, period(100*time.Millisecond, maxCheckInterval))
+	read(t, "interval", &c.Interval, period(checks.MinInterval, checks.MaxInterval))
 	c.Timeout = c.Interval
-	if read(t, "timeout", &c.Timeout, period(time.Millisecond, maxCheckInterval)) && c.Timeout > c.Interval {
+	if read(t, "timeout", &c.Timeout, period(time.Millisecond, checks.MaxInterval)) && c.Timeout > c.Interval {
 		t.fail(t.where("timeout"), "a check ends before the next one begins", "%s is longer than the interval of %s",
 			formatPeriod(c.Timeout), formatPeriod(c.Interval))
 	}
@@ -63,7 +68,7 @@ func (l *loader) check(t *table) Check {
 	case weighs && c.Required:
 		t.fail(t.where("required"), "leave one of them out", "given together with valor")
 	case !weighs && !c.Required && t.at.table["required"] == nil:
-		t.fail(t.at, "valor = -50 lowers the valor while it fails, required = true makes the node unfit", "neither valor nor required is given")
+		t.fail(t.at, "valor = -50 is added while it fails, valor = 50 while it passes, required = true makes the node unfit", "neither valor nor required is given")
 	case !c.Required && c.Valor == 0:
 		t.fail(t.where("valor"), "", "a check of no weight that is not required does nothing")
 	}
@@ -97,6 +102,17 @@ func (l *loader) probe(t *table, c *Check) {
 		l.need(t, "url", read(t, "url", &c.URL, text(webAddress)))
 		read(t, "status", &c.Status, list(integer(100, 599)))
 		read(t, "contains", &c.Contains, text())
+		read(t, "method", &c.Method, oneOf(checkMethods...))
+		if c.Method == "HEAD" && c.Contains != "" {
+			t.fail(t.where("contains"), "", "the answer to HEAD has no body")
+		}
+		read(t, "max_redirects", &c.MaxRedirects, integer(0, maxRedirects))
+		read(t, "tls_verify", &c.TLSVerify, boolean())
+		read(t, "tls_ca", &c.TLSCA, optional(text(absolute)))
+		read(t, "tls_name", &c.TLSName, text())
+		if !c.TLSVerify && c.TLSCA+c.TLSName != "" {
+			t.fail(t.where("tls_verify"), "leave out tls_verify, or tls_ca and tls_name", "nothing is verified with false")
+		}
 	case "exec":
 		l.need(t, "command", l.command(t, &c.Command, &c.Argv))
 	case "unit":

@@ -110,27 +110,37 @@ type Check struct {
 	Legions []string // empty: every legion of this node
 	Kind    string   // one of CheckKinds; it says which of the keys below count
 
-	Host     string        // ping
-	Process  string        // process: the name of its executable, ...
-	Pattern  string        // ... or a regular expression for its command line, ...
-	PIDFile  string        // ... or a file with its id
-	Address  string        // tcp: host:port
-	URL      string        // http
-	Status   []int         // http: accepted codes; empty: 200 to 399
-	Contains string        // http: text that the body must hold
-	Command  string        // exec: a text for /bin/sh -c, ...
-	Argv     []string      // ... or an argument list
-	Unit     string        // unit: of systemd
-	Path     string        // file, disk
-	MaxAge   time.Duration // file: since its last change; 0: it need only exist
-	MinFree  Amount        // disk, memory
-	MaxLoad  float64       // load: one-minute average per CPU
+	Host     string // ping
+	Process  string // process: the name of its executable, ...
+	Pattern  string // ... or a regular expression for its command line, ...
+	PIDFile  string // ... or a file with its id
+	Address  string // tcp: host:port
+	URL      string // http
+	Status   []int  // http: accepted codes; empty: 200 to 399
+	Contains string // http: text that the first MiB of the body must hold
+	Method   string // http: default GET
+	// MaxRedirects is how many redirections are followed; default 0: a
+	// redirection is the answer. TLSVerify (default true) wants a certificate of
+	// an authority of the system, or of the file TLSCA, for the URL's host or
+	// for TLSName. All of http.
+	MaxRedirects int
+	TLSVerify    bool
+	TLSCA        string
+	TLSName      string
+
+	Command string        // exec: a text for /bin/sh -c, ...
+	Argv    []string      // ... or an argument list
+	Unit    string        // unit: of systemd
+	Path    string        // file, disk
+	MaxAge  time.Duration // file: since its last change; 0: it need only exist
+	MinFree Amount        // disk, memory
+	MaxLoad float64       // load: one-minute average per CPU
 
 	Interval time.Duration // default 5 s
 	Timeout  time.Duration // default: the interval
 	Rise     int           // results in a row until it passes; default 1
 	Fall     int           // results in a row until it fails; default 2
-	Valor    int           // added to the valor while it fails; never 0 unless Required
+	Valor    int           // below 0: added while it fails; above 0: while it passes; 0: Required
 	Required bool          // a veto: the node is unfit until it passes
 
 	Source string // "file:line", for messages only
@@ -252,5 +262,5 @@ func defaultJob() jobs.Job {
 }
 
 func defaultCheck() Check {
-	return Check{Interval: 5 * time.Second, Rise: 1, Fall: 2}
+	return Check{Interval: 5 * time.Second, Rise: 1, Fall: 2, Method: "GET", TLSVerify: true}
 }

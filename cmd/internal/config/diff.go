@@ -162,6 +162,8 @@ func keyOf(field string) string {
 		return "pidfile"
 	case "Schedules":
 		return "schedule"
+	case "TLSCA":
+		return "tls_ca"
 	case "Argv":
 		return "command"
 	}

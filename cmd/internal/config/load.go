@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
+
+	"github.com/legion-cron/legion-cron/checks"
 )
 
 const (
@@ -24,8 +26,6 @@ const (
 // today stays valid, but that no part of the program acts upon yet. Load warns
 // of each that is used. Whoever builds the part deletes its line.
 var pending = []string{
-	"check",
-	"legion-valor-check",
 	"notify",
 	"http",
 	"legion.NAME.unsafe_quorum",
@@ -261,6 +261,9 @@ func (l *loader) sections() {
 	l.notifications(root.find("notify"))
 	l.checks(root.find("check"))
 	l.valorChecks(root.find("legion-valor-check"))
+	if n := len(c.Checks); n > checks.MaxChecks {
+		l.fail(cmp.Or(l.root.table["check"], l.root.table["legion-valor-check"]), "", "%d checks, at most %d are allowed", n, checks.MaxChecks)
+	}
 	l.jobs(root.find("job"))
 	l.uwsgiJobs(lists)
 	if it := root.find("http"); it != nil {

@@ -42,7 +42,7 @@ type agent struct {
 }
 
 // newCluster starts n agents named n1 to nN whose configuration ends with jobs,
-// in which SHARED is the shared file, and VALOR less for each node, 0 for the last.
+// in which SHARED is the shared file, OWN the node's directory, and VALOR less for each node, 0 for the last.
 func newCluster(t *testing.T, n int, jobs string) *cluster {
 	t.Helper()
 	return newClusterWith(t, n, "join = [JOIN]", jobs)
@@ -86,7 +86,7 @@ socket = "sock"
 [log]
 format = "console"
 %s`, a.name, h.Addr, strings.ReplaceAll(lines, "JOIN", strings.Join(join, ", ")),
-			strings.NewReplacer("SHARED", c.shared, "VALOR", fmt.Sprint(100*(n-1-i))).Replace(jobs)), 0o600)
+			strings.NewReplacer("SHARED", c.shared, "OWN", a.dir, "VALOR", fmt.Sprint(100*(n-1-i))).Replace(jobs)), 0o600)
 		c.agents = append(c.agents, a)
 		c.start(a)
 	}

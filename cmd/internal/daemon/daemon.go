@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"github.com/google/uuid"
 	"go.uber.org/zap"
 
+	"github.com/legion-cron/legion-cron/checks/probe"
 	"github.com/legion-cron/legion-cron/cmd/internal/config"
 	"github.com/legion-cron/legion-cron/cmd/internal/control"
 	"github.com/legion-cron/legion-cron/cmd/internal/guardian"
@@ -82,6 +84,7 @@ type Daemon struct {
 	courier  *control.Courier
 	presence *presence
 	guardian *guardian.Guardian
+	watch    *probe.Watch
 	// uncertified holds a token when the death certificate may be out of date.
 	uncertified chan struct{}
 	herald      *hooks.Herald
@@ -150,7 +153,7 @@ func (d *Daemon) standBack(reason string) {
 func (d *Daemon) reconfigure() {
 	d.telling.Lock() // whoever looks last must also be the last to tell
 	defer d.telling.Unlock()
-	d.protocol.post(legion.Configure{Legions: d.legions()})
+	d.protocol.post(legion.Configure{Legions: d.legions(), Checks: announcedChecks(d.watch.Reports())})
 }
 
 // legions is this node's part in each legion as things are now.
@@ -164,8 +167,9 @@ func (d *Daemon) legions() map[string]legion.Legion {
 		if s := d.suspended[name]; s != nil && unfit == "" {
 			unfit = s.why
 		}
+		s := d.watch.Standing(name)
 		all[name] = legion.Legion{
-			Valor: l.Valor, Quorum: l.Quorum, Spread: l.Spread, Unfit: unfit,
+			Valor: l.Valor, Weight: s.Weight, Quorum: l.Quorum, Spread: l.Spread, Unfit: cmp.Or(unfit, s.Veto),
 			Scroll: []byte(l.Scroll), Jobs: jobSet(cfg, name),
 		}
 	}
@@ -240,6 +244,14 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	looks, err := d.watched(d.cfg)
+	if err != nil {
+		return err
+	}
+	d.watch = probe.NewWatch(d.name, d.checked)
+	if err := d.watch.Configure(looks); err != nil {
+		return err
+	}
 	lc, err := d.legionConfig()
 	if err != nil {
 		return err
@@ -277,6 +289,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	d.onUndo("end hooks", func() error { d.herald.Close(); return nil })
 	d.spawn("muster", d.muster, nil)
 	d.spawn("protocol", d.protocol.run, d.protocol.done)
+	d.spawn("checks", d.watch.Run, nil)
 	d.scribe.put(orphans...)
 	d.spawn("retention", d.retain, nil)
 	if d.gossip != nil {
@@ -359,7 +372,7 @@ func (d *Daemon) legionConfig() (legion.Config, error) {
 	}
 	c := legion.Config{
 		Name: d.name, Instance: instance, Incarnation: uuid.MustParse(d.incarnation), Software: d.opts.Version,
-		Vote: true, Size: 1, Beat: lanBeat, Lease: lanLease, Legions: d.legions(),
+		Vote: true, Size: 1, Beat: lanBeat, Lease: lanLease, Legions: d.legions(), Checks: announcedChecks(d.watch.Reports()),
 	}
 	if cl := d.cfg.Cluster; cl != nil {
 		c.Vote, c.Size, c.Beat, c.Lease = cl.Vote, cl.Size, cl.Beat, cl.Lease
@@ -505,7 +518,14 @@ func (d *Daemon) apply(cfg *config.Config) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	looks, err := d.watched(cfg)
+	if err != nil {
+		return nil, err
+	}
 	if err := d.logs.SetLevel(cfg.Log.Level); err != nil {
+		return nil, err
+	}
+	if err := d.watch.Configure(looks); err != nil {
 		return nil, err
 	}
 	before := d.config()

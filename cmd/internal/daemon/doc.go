@@ -9,6 +9,7 @@
 //	scribe     sends outcomes to the voters until a quorum has them
 //	runs       one goroutine for each living process
 //	herald     calls hooks: one goroutine for each legion that has something to call
+//	watch      probes the checks; a change reconfigures the core
 //	guardian   another process, for when this one is killed or frozen
 //
 // A slot flows one way: the foreman's engine says it is due; the foreman asks

@@ -99,21 +99,28 @@ func (b backend) member(n *legion.NodeState, c legion.Candidacy, l legion.Legion
 	case c.Valor == 0:
 		m.Role = "arbiter"
 	}
-	if c.Weight != 0 {
-		m.Reasons = append(m.Reasons, "checks "+signed(c.Weight))
-	}
+	vetoed := showChecks(&m, n, l.Legion, c.Weight)
 	if stands {
 		if load := r.Effective - c.Valor - c.Weight; load != 0 {
 			m.Reasons = append(m.Reasons, "lordships elsewhere "+signed(load))
 		}
 	} else if c.Valor > 0 {
-		why := "unfit"
+		why := ""
 		if n.Name == b.d.name {
 			if t := b.d.protocol.status().Trouble; t != "" {
 				why = t
 			}
 		}
-		m.Reasons = append(m.Reasons, why)
+		switch {
+		case why != "":
+		case c.Valor+c.Weight <= 0:
+			why = "its checks leave nothing of its valor"
+		case !vetoed:
+			why = "unfit"
+		}
+		if why != "" {
+			m.Reasons = append(m.Reasons, why)
+		}
 	}
 	return m
 }
