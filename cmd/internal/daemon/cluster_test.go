@@ -274,6 +274,9 @@ func at(t *testing.T, slot string) time.Time {
 func TestMain(m *testing.M) {
 	runner.Trampoline()
 	guardian.Main()
+	if part := os.Getenv(partVar); part != "" {
+		play(part)
+	}
 	lab.Main(m)
 }
 
