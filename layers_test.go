@@ -45,10 +45,11 @@ var layers = map[string][]string{
 	"cmd/internal/lab":      {}, // hosts for tests of the real binary
 	"cmd/internal/logging":  {},
 	"cmd/internal/web":      {"cmd/internal/control"},
-	"cmd/internal/sim":      {"checks", "jobs", "jobs/ledger", "legion", "scheduler", "scheduler/cronspec"},
+	"cmd/internal/slots":    {"jobs", "legion", "scheduler", "scheduler/cronspec"},
+	"cmd/internal/sim":      {"cmd/internal/slots", "checks", "jobs", "jobs/ledger", "legion", "scheduler", "scheduler/cronspec"},
 	"cmd/internal/daemon": {
 		"checks", "checks/probe", "jobs", "jobs/ledger", "jobs/runner", "legion", "legion/gossip",
-		"scheduler", "scheduler/cronspec", "cmd/internal/config", "cmd/internal/control", "cmd/internal/guardian", "cmd/internal/hooks", "cmd/internal/logging", "cmd/internal/web",
+		"scheduler", "scheduler/cronspec", "cmd/internal/config", "cmd/internal/control", "cmd/internal/guardian", "cmd/internal/hooks", "cmd/internal/logging", "cmd/internal/slots", "cmd/internal/web",
 	},
 	"cmd/legion-cron": {
 		"cmd/internal/config", "cmd/internal/control", "cmd/internal/daemon",
@@ -60,7 +61,7 @@ var layers = map[string][]string{
 
 // pure packages are functions of their arguments: no operating system, no
 // network, no clock, no randomness but what is handed in.
-var pure = []string{"checks", "jobs", "legion", "scheduler", "scheduler/cronspec"}
+var pure = []string{"checks", "cmd/internal/slots", "jobs", "legion", "scheduler", "scheduler/cronspec"}
 
 // impure imports, each with everything below it.
 var impure = []string{

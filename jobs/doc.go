@@ -20,7 +20,8 @@
 // Up to running a record is unsettled: somebody still owes the cluster a word
 // about it, and a new lord reads it before it does anything else. From lost on
 // it is settled. The executing node's own word has rank 6, so it replaces
-// lost whenever it arrives, and nothing replaces it.
+// lost whenever it arrives, and nothing that is said of the same claim
+// replaces it. Every record of a claim has the claim's term.
 //
 // # Authority
 //
@@ -28,7 +29,9 @@
 // one. Both take the maximum of a total order, so they are commutative,
 // associative and idempotent: nodes that have seen the same records in any
 // order, any number of times, hold the same table, and Table's hash says so in
-// 16 bytes. Merge decides nothing about right or wrong: that only the
+// 16 bytes. Which records of a slot stand, when more than one lord has decided
+// about it, Standing says, a function of the set of them and of nothing else.
+// Merge decides nothing about right or wrong: that only the
 // executing node writes a final state, and only a lord whose term a quorum has
 // promised writes a claim, is the protocol's part.
 //

@@ -90,7 +90,7 @@ type Record struct {
 	Attempt     int    // from 1; 0 where there is no run
 	Run         string // UUIDv7, given when the attempt is queued or claimed; empty where there is no run
 	State       State
-	Term        uint64 // of the lord that wrote or claimed it; 0 for a job without a legion
+	Term        uint64 // of the lord that claimed the attempt or wrote the slot off; 0 for a job without a legion
 	Node        string // executes it
 	Incarnation string // of that node
 	Definition  string // Job.Definition at the claim
@@ -189,8 +189,11 @@ func (r Record) Validate() error {
 	return nil
 }
 
-// Merge makes one of two copies of a record: the one of higher rank, then of
-// higher term. What is left of ties (which only a fault of somebody's makes)
+// Merge makes one of two copies of a record: the one of higher term, then of
+// higher rank. All that is said of one claim has the claim's term, and a later
+// lord claims a queued slot again only if no quorum has the earlier claim; so
+// the earlier one was never started, and its end says nothing about the later
+// one. What is left of ties (which only a fault of somebody's makes)
 // is broken by content, so that every node breaks them alike. The result is Normal.
 func Merge(a, b Record) Record {
 	a, b = a.Normal(), b.Normal()
@@ -203,8 +206,8 @@ func Merge(a, b Record) Record {
 // compareRecords is a total order of Normal records: 0 only for equal ones.
 func compareRecords(a, b Record) int {
 	if c := cmp.Or(
-		cmp.Compare(a.State.Rank(), b.State.Rank()),
 		cmp.Compare(a.Term, b.Term),
+		cmp.Compare(a.State.Rank(), b.State.Rank()),
 		cmp.Compare(a.State, b.State),
 	); c != 0 {
 		return c

@@ -79,9 +79,9 @@ func TestFill(t *testing.T) {
 	if !slices.Equal(digestsOf(t, a), digestsOf(t, b)) {
 		t.Errorf("the digests differ: %v and %v", digestsOf(t, a), digestsOf(t, b))
 	}
-	all, err := a.Runs(Query{Limit: MaxRuns})
+	all, err := queryRecords(t.Context(), a.readDB, "SELECT "+runColumns+" FROM runs "+newestFirst)
 	must(t, err)
-	same, err := b.Runs(Query{Limit: MaxRuns})
+	same, err := queryRecords(t.Context(), b.readDB, "SELECT "+runColumns+" FROM runs "+newestFirst)
 	must(t, err)
 	if want := len(both) + len(onlyA) + len(onlyB) - 3; !slices.Equal(all, same) || len(all) != want {
 		t.Errorf("a has %d runs, b %d, want %d", len(all), len(same), want)
@@ -207,7 +207,7 @@ func TestSQLite3(t *testing.T) {
 	}
 	ask("SELECT job, state, seconds FROM history LIMIT 1", "backup|failed|2.0")
 	ask("PRAGMA integrity_check", "ok")
-	ask("PRAGMA user_version", "2")
+	ask("PRAGMA user_version", "3")
 	mustWrite(t, s, Writes{Records: []jobs.Record{record("backup", 0, jobs.Succeeded)}}) // the agent goes on
 	ask("SELECT count(*) FROM runs WHERE rank < 5", "0")
 	ask("SELECT sum(count) FROM digests", "2")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,7 +34,7 @@ type Query struct {
 // newest few of all nodes are among the newest few of each.
 const newestFirst = "ORDER BY at DESC, slot DESC, legion DESC, attempt DESC, run DESC"
 
-// Runs returns the records that match, newest slot first. The newest of all,
+// Runs returns the records that match and stand, newest slot first. The newest of all,
 // of a job, or a run by its id come from an index; Legion and Outcome are
 // looked for from the newest back.
 func (s *Store) Runs(q Query) ([]jobs.Record, error) {
@@ -70,12 +71,22 @@ func (s *Store) Runs(q Query) ([]jobs.Record, error) {
 		limit = DefaultRuns
 	}
 	query += " " + newestFirst + " LIMIT ? OFFSET ?"
-	args = append(args, min(limit, MaxRuns), max(q.Skip, 0))
-	records, err := queryRecords(context.Background(), s.readDB, query, args...)
-	if err != nil {
-		return nil, fmt.Errorf("read runs: %w", s.explain(err))
+	limit = min(limit, MaxRuns)
+	var found []jobs.Record
+	for skip := max(q.Skip, 0); ; skip += limit {
+		page, err := queryRecords(context.Background(), s.readDB, query, append(slices.Clip(args), limit, skip)...)
+		if err != nil {
+			return nil, fmt.Errorf("read runs: %w", s.explain(err))
+		}
+		stand, err := s.standing(page)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, stand...)
+		if len(page) < limit || len(found) >= limit {
+			return found[:min(len(found), limit)], nil
+		}
 	}
-	return records, nil
 }
 
 // Lookup returns what the ledger has under the keys, settled or not, and

@@ -75,13 +75,15 @@ func TestRunsUseIndexes(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir())
 	for query, index := range map[string]string{
-		"SELECT * FROM runs INDEXED BY runs_by_time " + newestFirst + " LIMIT 50":                               "runs_by_time",
-		"SELECT * FROM runs WHERE job = 'a' " + newestFirst + " LIMIT 50":                                       "runs_by_job",
-		"SELECT * FROM runs WHERE run <> '' AND run = 'r' " + newestFirst + " LIMIT 50":                         "runs_by_id",
-		"SELECT * FROM runs WHERE rank < 5":                                                                     "runs_unsettled",
-		"SELECT at, id FROM runs WHERE (at, id) > (1, 1) AND at < 9 ORDER BY at, id LIMIT 500":                  "runs_by_time",
-		strings.NewReplacer("DELETE", "SELECT *", "?", "1", "\n\tRETURNING "+runColumns, "").Replace(retainSQL): "runs_by_job",
-		"SELECT * FROM runs WHERE slot = 'a' AND legion = 'b' AND attempt = 1 AND run = 'r'":                    "autoindex",
+		"SELECT * FROM runs INDEXED BY runs_by_time " + newestFirst + " LIMIT 50":                                              "runs_by_time",
+		"SELECT * FROM runs WHERE job = 'a' " + newestFirst + " LIMIT 50":                                                      "runs_by_job",
+		"SELECT * FROM runs WHERE run <> '' AND run = 'r' " + newestFirst + " LIMIT 50":                                        "runs_by_id",
+		"SELECT * FROM runs WHERE rank < 5":                                                                                    "runs_unsettled",
+		"SELECT at, id FROM runs WHERE (at, id) > (1, 1) AND at < 9 ORDER BY at, id LIMIT 500":                                 "runs_by_time",
+		strings.NewReplacer("DELETE", "SELECT *", "?", "1", "\n\tRETURNING "+runColumns, "").Replace(retainSQL):                "runs_by_job",
+		"SELECT * FROM runs WHERE slot = 'a' AND legion = 'b' AND attempt = 1 AND run = 'r'":                                   "autoindex",
+		"SELECT * FROM runs WHERE job = 'a' AND legion = 'b' AND count > 1 AND at < 9 AND until >= 1":                          "runs_rows",
+		"SELECT * FROM runs WHERE legion = 'b' AND at >= 1 AND state IN ('never started', 'lost') " + newestFirst + " LIMIT 9": "runs_stranded",
 	} {
 		rows, err := s.readDB.Query("EXPLAIN QUERY PLAN " + query)
 		must(t, err)

@@ -93,7 +93,10 @@ CREATE TABLE digests (
 	count INTEGER NOT NULL,      -- settled runs of it, of jobs that have a legion
 	hash  BLOB NOT NULL          -- of these, in any order
 );
-`, then: digestAll}}
+`, then: digestAll}, {sql: `
+CREATE INDEX runs_rows     ON runs (job, legion, at) WHERE count > 1;
+CREATE INDEX runs_stranded ON runs (legion, at) WHERE state IN ('never started', 'lost');
+`}}
 
 // A migration is one step: some SQL, and what SQL cannot do.
 type migration struct {

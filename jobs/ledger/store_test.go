@@ -235,7 +235,7 @@ func TestStoreIsTheFoldOfMerge(t *testing.T) {
 					t.Fatalf("digest %+v, want %+v", d, want)
 				}
 			}
-			got, err := s.Runs(Query{Limit: MaxRuns})
+			got, err := queryRecords(t.Context(), s.readDB, "SELECT "+runColumns+" FROM runs")
 			if err != nil {
 				t.Fatal(err)
 			}

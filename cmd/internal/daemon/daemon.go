@@ -23,6 +23,7 @@ import (
 	"github.com/legion-cron/legion-cron/cmd/internal/guardian"
 	"github.com/legion-cron/legion-cron/cmd/internal/hooks"
 	"github.com/legion-cron/legion-cron/cmd/internal/logging"
+	"github.com/legion-cron/legion-cron/cmd/internal/slots"
 	"github.com/legion-cron/legion-cron/jobs"
 	"github.com/legion-cron/legion-cron/jobs/ledger"
 	"github.com/legion-cron/legion-cron/jobs/runner"
@@ -117,8 +118,8 @@ func New(cfg *config.Config, opts Options) (*Daemon, error) {
 }
 
 // entries makes what the foreman schedules of the configured jobs.
-func entries(cfg *config.Config) (map[string]*entry, error) {
-	all := map[string]*entry{}
+func entries(cfg *config.Config) (map[string]*slots.Entry, error) {
+	all := map[string]*slots.Entry{}
 	for _, j := range cfg.Jobs {
 		loc := cfg.Node.Location()
 		if j.Timezone != "" {
@@ -133,8 +134,8 @@ func entries(cfg *config.Config) (map[string]*entry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: job %s: %w", j.Source, j.Name, err)
 		}
-		e := &entry{Job: j, key: jobKey(j.Legion, j.Name), schedule: cronspec.Delay(s, cronspec.Jitter(j.Name, j.Jitter))}
-		all[e.key] = e
+		e := &slots.Entry{Job: j, Schedule: cronspec.Delay(s, cronspec.Jitter(j.Name, j.Jitter))}
+		all[e.Key()] = e
 	}
 	return all, nil
 }
@@ -283,14 +284,14 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	})
 	// Nothing can fail any more, so runs may start: what takes back a failed
 	// start does not wait for any.
-	d.foreman.do(func() { d.foreman.configure(all) })
+	d.foreman.post(slots.Configure{Jobs: all})
 	d.onUndo("end suspensions", d.endSuspensions)
 	d.herald.Configure(hooksOf(d.cfg))
 	d.onUndo("end hooks", func() error { d.herald.Close(); return nil })
 	d.spawn("muster", d.muster, nil)
 	d.spawn("protocol", d.protocol.run, d.protocol.done)
 	d.spawn("checks", d.watch.Run, nil)
-	d.scribe.put(orphans...)
+	d.scribe.publish(orphans...)
 	d.spawn("retention", d.retain, nil)
 	if d.gossip != nil {
 		d.spawn("clocks", d.watchClocks, nil)
@@ -307,7 +308,10 @@ func (d *Daemon) assemble() {
 	d.courier = control.NewCourier(d.call, d.api)
 	d.scribe = newScribe(d.disk, d.protocol, d.log)
 	d.scribe.lone = func() bool { return d.gossip == nil }
-	f := newForeman()
+	f := newForeman(slots.Config{
+		Node: d.name, Incarnation: d.incarnation, LostAfter: d.cfg.Node.LostAfter,
+		Ledger: reader{d.store}, Peers: peers{d.presence, d.protocol, d.clock},
+	}, d.clock())
 	d.foreman = f
 	d.runs = &runs{
 		host: d.host, output: d.logs, log: d.log, clock: d.clock, disk: d.disk, scribe: d.scribe,
@@ -317,12 +321,10 @@ func (d *Daemon) assemble() {
 	if n := d.cfg.Node.MaxRuns; n > 0 {
 		d.runs.limit = make(chan struct{}, n)
 	}
-	f.node, f.incarnation, f.lostAfter, f.started = d.name, d.incarnation, d.cfg.Node.LostAfter, d.started
 	f.clock, f.log, f.store, f.disk, f.protocol, f.scribe, f.runs = d.clock, d.log, d.store, d.disk, d.protocol, d.scribe, d.runs
-	f.away, f.dead = d.presence.away, d.protocol.dead
 	d.protocol.guardian, d.protocol.elected, d.protocol.changed = d.guardian, d.recertify, d.remuster
 	d.herald = d.newHerald()
-	d.protocol.observe = func(recs []jobs.Record) { f.do(func() { f.observe(recs) }) }
+	d.protocol.observe = func(recs []jobs.Record) { f.post(slots.Observed{Records: recs}) }
 	d.filler = &filler{
 		store: d.store, log: d.log, clock: d.clock, voters: d.otherVoters, learnt: d.protocol.observe,
 		keep: func() time.Duration { return d.config().Node.Keep },
@@ -477,9 +479,6 @@ func (d *Daemon) orphans(ctx context.Context) ([]jobs.Record, error) {
 	const kept = 16
 	before = append([]string{d.incarnation}, before...)
 	before = before[:min(len(before), kept)]
-	if err := d.store.Write(ledger.Writes{Values: map[string][]byte{key: joinNames(before)}}); err != nil {
-		return nil, err
-	}
 	var ended []jobs.Record
 	for _, owner := range append(slices.Sorted(maps.Keys(d.cfg.Legions)), "") {
 		for _, rec := range d.store.Unsettled(owner).Records {
@@ -496,6 +495,9 @@ func (d *Daemon) orphans(ctx context.Context) ([]jobs.Record, error) {
 				logging.Slot(rec.Slot.String()), logging.Run(rec.Run), logging.Attempt(rec.Attempt), logging.Outcome(rec.State.String()))
 			ended = append(ended, rec)
 		}
+	}
+	if err := d.store.Write(ledger.Writes{Values: map[string][]byte{key: joinNames(before)}, Records: ended}); err != nil {
+		return nil, err
 	}
 	return ended, nil
 }
@@ -535,7 +537,7 @@ func (d *Daemon) apply(cfg *config.Config) ([]string, error) {
 	d.mu.Lock()
 	d.cfg = cfg
 	d.mu.Unlock()
-	d.foreman.do(func() { d.foreman.configure(all) })
+	d.foreman.post(slots.Configure{Jobs: all})
 	d.herald.Configure(hooksOf(cfg))
 	d.standBack("")
 	changes := config.Diff(before, cfg)
@@ -552,7 +554,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	cfg := d.config()
 	d.log.Info("stopping", logging.Event("stopping"))
 	d.standBack("stopping")
-	d.foreman.do(d.foreman.close)
+	d.foreman.close()
 	if !d.waitRuns(time.After(cfg.Node.StopTimeout)) {
 		d.log.Warn("stop_timeout has passed: stopping what still runs", zap.Duration("stop_timeout", cfg.Node.StopTimeout))
 		d.runs.stopAll("stop_timeout of the agent")

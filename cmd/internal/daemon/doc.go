@@ -4,7 +4,7 @@
 //
 //	protocol   owns the legion.Core: one goroutine steps it
 //	disk       one goroutine writes; everything that waits is one transaction
-//	foreman    owns what is due, what runs and what waits: one goroutine
+//	foreman    steps the slots.Core, which decides about slots: one goroutine
 //	filler     asks other voters for the history that this one has missed
 //	scribe     sends outcomes to the voters until a quorum has them
 //	runs       one goroutine for each living process

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/legion-cron/legion-cron/cmd/internal/logging"
+	"github.com/legion-cron/legion-cron/cmd/internal/slots"
 	"github.com/legion-cron/legion-cron/jobs"
 	"github.com/legion-cron/legion-cron/jobs/ledger"
 )
@@ -47,7 +48,7 @@ const (
 	// fillAge is how old an hour must be: a lord looks for what may still be
 	// started as far back as this in its own ledger, and takes it for what its
 	// quorum has told it.
-	fillAge     = maxStrandedAt
+	fillAge     = slots.StrandedBack
 	maxFutile   = 4096      // hours that are remembered to differ for good
 	maxFillHour = 24 * 3660 // digests of one answer: ten years
 )

@@ -11,6 +11,7 @@ import (
 	"github.com/legion-cron/legion-cron/cmd/internal/config"
 	"github.com/legion-cron/legion-cron/cmd/internal/hooks"
 	"github.com/legion-cron/legion-cron/cmd/internal/logging"
+	"github.com/legion-cron/legion-cron/cmd/internal/slots"
 	"github.com/legion-cron/legion-cron/legion"
 )
 
@@ -70,12 +71,12 @@ func scrollOf(s legion.Status, node, legionName string) string {
 // reigns has the lord hooks called, and the slots of the reign go when they
 // have ended.
 func (d *Daemon) reigns(a legion.Reign) {
-	d.foreman.do(func() { d.foreman.begin(a) })
+	d.foreman.post(slots.Reign{Reign: a})
 	d.herald.Reign(a.Legion, a.Term, func(err error) {
 		if err != nil && d.suspend(a.Legion, err) {
 			return
 		}
-		d.foreman.do(func() { d.foreman.admit(a.Legion, a.Term) })
+		d.foreman.post(slots.Ready{Legion: a.Legion, Term: a.Term})
 	})
 }
 
@@ -85,9 +86,9 @@ func (d *Daemon) unreigns(a legion.Unreign) {
 	// Where the trust ran out every moment counts; else the lordship is held
 	// until it is let go.
 	lost := d.protocol.runOut(a.Legion)
-	d.foreman.do(func() { d.foreman.end(a) })
+	d.foreman.post(slots.Unreign{Unreign: a})
 	d.herald.Unreign(a.Legion, a.Term, lost, func() {
-		d.foreman.do(func() { d.foreman.unhook(a.Legion, a.Term) })
+		d.foreman.post(slots.Unhooked{Legion: a.Legion, Term: a.Term})
 	})
 }
 

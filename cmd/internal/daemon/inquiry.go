@@ -78,7 +78,7 @@ func (d *Daemon) account(ctx context.Context, q []byte) []byte {
 	if err != nil || rec.Node != d.name {
 		return nil
 	}
-	said, err := query(ctx, d.foreman, func() []jobs.Record { return d.foreman.account(rec) })
+	said, err := query(ctx, d.foreman, func() []jobs.Record { return d.foreman.core.Account(d.clock().Wall, rec) })
 	if err != nil {
 		return nil
 	}
@@ -116,7 +116,11 @@ func (d *Daemon) recollection(q []byte) []byte {
 	if err != nil || len(b.Records) > recallChunk {
 		return nil
 	}
-	said, err := d.foreman.recollection(b.Records)
+	about := make([]jobs.Slot, len(b.Records))
+	for i, rec := range b.Records {
+		about[i] = rec.Slot
+	}
+	said, err := d.store.Slots(about...) // all of it: what stands is for the asker to see
 	if err != nil {
 		d.log.Error("recollect slots", zap.Error(err))
 		return nil

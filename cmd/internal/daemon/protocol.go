@@ -163,6 +163,13 @@ func (p *protocol) trusted(legionName string, term uint64) bool {
 	return ok
 }
 
+// votes reports whether this node is a voter.
+func (p *protocol) votes() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.core.Votes()
+}
+
 func (p *protocol) status() legion.Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -8,10 +8,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/legion-cron/legion-cron/cmd/internal/config"
 	"github.com/legion-cron/legion-cron/cmd/internal/control"
+	"github.com/legion-cron/legion-cron/cmd/internal/slots"
 	"github.com/legion-cron/legion-cron/jobs"
 	"github.com/legion-cron/legion-cron/jobs/ledger"
 	"github.com/legion-cron/legion-cron/legion"
@@ -160,31 +160,21 @@ func (b backend) Jobs(ctx context.Context) ([]control.Job, error) {
 	d := b.d
 	s := d.protocol.status()
 	now := d.clock().Wall
-	type live struct {
-		*entry
-		next    time.Time
-		running int
-	}
-	entries, err := query(ctx, d.foreman, func() (all []live) {
-		for key, e := range d.foreman.jobs {
-			all = append(all, live{e, d.foreman.engine.Next(key), len(d.foreman.living[key])})
-		}
-		return all
-	})
+	all, err := query(ctx, d.foreman, d.foreman.core.Jobs)
 	if err != nil {
 		return nil, control.Unavailable("", "%v", err)
 	}
-	slices.SortFunc(entries, func(a, b live) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(all, func(a, b slots.View) int { return strings.Compare(a.Name, b.Name) })
 	who := b.who(s)
 	var out []control.Job
-	for _, e := range entries {
+	for _, e := range all {
 		if err := ctx.Err(); err != nil {
 			return nil, err // nobody waits for the answer any more
 		}
-		j := control.Job{Name: e.Name, Legion: e.Legion, Schedule: strings.Join(e.Schedules, " | "), Running: e.running}
-		next := e.next
+		j := control.Job{Name: e.Name, Legion: e.Legion, Schedule: strings.Join(e.Schedules, " | "), Running: e.Running}
+		next := e.Next
 		if next.IsZero() {
-			next = e.schedule.Next(now)
+			next = e.Schedule.Next(now)
 		}
 		if e.Enabled {
 			j.Next = control.At(next)
@@ -234,10 +224,10 @@ func (b backend) who(s legion.Status) func(string) (nodes, drift []string) {
 
 // Next implements control.Planner.
 func (b backend) Next(ctx context.Context, q control.NextQuery) (control.Next, error) {
-	found, err := query(ctx, b.d.foreman, func() *entry {
-		for _, e := range b.d.foreman.jobs {
+	found, err := query(ctx, b.d.foreman, func() *slots.Entry {
+		for _, e := range b.d.foreman.core.Jobs() {
 			if e.Name == q.Job {
-				return e
+				return e.Entry
 			}
 		}
 		return nil
@@ -248,9 +238,9 @@ func (b backend) Next(ctx context.Context, q control.NextQuery) (control.Next, e
 	if found == nil {
 		return control.Next{}, control.NotFound("legion-cron jobs lists them", "no job %q", q.Job)
 	}
-	out := control.Next{Spec: strings.Join(found.Schedules, " | "), Timezone: found.Timezone, Description: found.schedule.Describe()}
-	slots, notes := cronspec.Upcoming(found.schedule, q.From, q.N)
-	for _, at := range slots {
+	out := control.Next{Spec: strings.Join(found.Schedules, " | "), Timezone: found.Timezone, Description: found.Schedule.Describe()}
+	upcoming, notes := cronspec.Upcoming(found.Schedule, q.From, q.N)
+	for _, at := range upcoming {
 		out.Next = append(out.Next, control.At(at))
 	}
 	out.Notes = notes

@@ -1,0 +1,358 @@
+package slots
+
+import (
+	"cmp"
+	"encoding/binary"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/legion-cron/legion-cron/jobs"
+	"github.com/legion-cron/legion-cron/legion"
+	"github.com/legion-cron/legion-cron/scheduler"
+	"github.com/legion-cron/legion-cron/scheduler/cronspec"
+)
+
+const (
+	maxDue     = 10_000 // slots taken from the engine at a time
+	maxQueue   = 1_000  // slots of one job that wait behind a run
+	maxCatchUp = 1_000  // slots of one job that catch_up_runs = "all" runs
+	maxAsking  = 32     // runs whose nodes are being asked at a time
+
+	lookAround  = time.Second     // how often the runs of others are looked after
+	askAgain    = 2 * time.Second // a node how its run is
+	commitRetry = time.Second     // after a write that was refused
+	idleWake    = time.Minute     // with nothing to look after
+
+	// letGoBound is how long runs that do not die keep a lordship that this
+	// node gives up by itself. One that ran out is over whatever they do.
+	letGoBound = 10 * time.Second
+)
+
+// A Config says who decides.
+type Config struct {
+	Node, Incarnation string
+	LostAfter         time.Duration // without word of a node, until its runs are lost
+	Ledger            Ledger
+	Peers             Peers
+}
+
+// An Entry is a job and its schedule. It is a value that nobody changes.
+type Entry struct {
+	jobs.Job
+	Schedule cronspec.Schedule
+}
+
+// Key names a job among all of a node's: legion/name, or /name without a legion.
+func Key(legion, job string) string { return legion + "/" + job }
+
+// Key is the entry's own.
+func (e *Entry) Key() string { return Key(e.Legion, e.Name) }
+
+// A Core decides about the slots of one node. See the package comment.
+type Core struct {
+	cfg     Config
+	rng     *rand.Rand
+	now     legion.Now
+	started time.Time
+	actions []Action
+
+	engine  *scheduler.Engine
+	jobs    map[string]*Entry   // by key
+	reigns  map[string]*reign   // by legion; "" is the node's own, which lasts
+	leaving map[string]*leaving // by legion
+	greeted map[string]bool     // owners whose @start jobs have had their turn
+	// living are the runs that count for overlap, by job key and run id: this
+	// node's own, from the claim on, and those that a reign found in the ledger.
+	living map[string]map[string]jobs.Record
+	queued map[string][]jobs.Record // slots that wait, by job key, oldest first
+	mine   map[string]bool          // runs that were started here and have not ended
+	asked  map[string]time.Duration // on Boot: when a run's node was last asked, by run id
+	look   time.Duration            // on Boot: when the runs of others are looked after next
+
+	waiting map[uint64]func(error)                // for Done
+	recalls map[uint64]func([]jobs.Record, error) // for Recalled
+	lastID  uint64
+	timers  []timer // in no order: there are few
+
+	closing, idle bool
+}
+
+// A timer has something done at a moment, if the reign lasts until then.
+type timer struct {
+	at    time.Duration // on Boot
+	reign *reign
+	do    func()
+}
+
+// New returns a Core without jobs. Randomness is for run ids alone: no two
+// nodes may be given the same.
+func New(cfg Config, now legion.Now, rng *rand.Rand) *Core {
+	return &Core{
+		cfg: cfg, rng: rng, now: now, started: normal(now.Wall),
+		engine:  scheduler.NewEngine(0),
+		jobs:    map[string]*Entry{},
+		reigns:  map[string]*reign{"": {since: normal(now.Wall), known: true, ready: true, claims: map[string]jobs.Record{}}},
+		leaving: map[string]*leaving{},
+		greeted: map[string]bool{},
+		living:  map[string]map[string]jobs.Record{},
+		queued:  map[string][]jobs.Record{},
+		mine:    map[string]bool{},
+		asked:   map[string]time.Duration{},
+		waiting: map[uint64]func(error){},
+		recalls: map[uint64]func([]jobs.Record, error){},
+	}
+}
+
+// Step takes one event, and whatever is due by now. The actions are the
+// caller's.
+func (c *Core) Step(now legion.Now, ev Event) []Action {
+	c.now = now
+	switch ev := ev.(type) {
+	case Configure:
+		c.configure(ev.Jobs)
+	case Reign:
+		c.begin(ev.Reign)
+	case Ready:
+		c.ready(ev)
+	case Unreign:
+		c.end(ev.Unreign)
+	case Unhooked:
+		if l := c.leaving[ev.Legion]; l != nil && l.Term == ev.Term {
+			l.unhooked = true
+			c.letGoIfDone(l)
+		}
+	case Done:
+		if then := c.waiting[ev.ID]; then != nil {
+			delete(c.waiting, ev.ID)
+			then(ev.Err)
+		}
+	case Recalled:
+		if then := c.recalls[ev.ID]; then != nil {
+			delete(c.recalls, ev.ID)
+			then(ev.Records, ev.Err)
+		}
+	case Ended:
+		delete(c.mine, ev.Record.Run)
+		c.ended(ev.Record)
+	case Observed:
+		c.observe(ev.Records)
+	case Told:
+		c.told(ev)
+	case Close:
+		c.close()
+	}
+	c.tick()
+	if c.closing && !c.idle && len(c.mine) == 0 {
+		c.idle = true
+		c.do(Idle{})
+	}
+	actions := c.actions
+	c.actions = nil
+	return actions
+}
+
+// Wake says after how long, at the latest, Step wants a [Tick].
+func (c *Core) Wake(now legion.Now) time.Duration {
+	wake := min(c.engine.Wake(now.Wall), idleWake)
+	if len(c.living) > 0 || len(c.queued) > 0 {
+		wake = min(wake, c.look-now.Boot)
+	}
+	for _, t := range c.timers {
+		wake = min(wake, t.at-now.Boot)
+	}
+	return max(wake, time.Millisecond)
+}
+
+func (c *Core) do(a Action) { c.actions = append(c.actions, a) }
+
+// wall is the time of day, in the form that records have it.
+func (c *Core) wall() time.Time { return normal(c.now.Wall) }
+
+func normal(t time.Time) time.Time { return time.UnixMilli(t.UnixMilli()).UTC() }
+
+// tick does what is due. All slots of one owner go in one write.
+func (c *Core) tick() {
+	c.fire()
+	if c.closing {
+		return
+	}
+	if c.now.Boot >= c.look {
+		c.look = c.now.Boot + lookAround
+		c.findLost()
+		c.askAround()
+	}
+	batches := map[string]*decision{}
+	for _, d := range c.engine.Due(c.now.Wall, maxDue) {
+		e := c.jobs[d.Key]
+		r := c.reigns[e.Legion] // both are there: the engine forgets with them
+		b := batches[e.Legion]
+		if b == nil {
+			b = &decision{}
+			batches[e.Legion] = b
+		}
+		c.decide(r, e, d, b)
+	}
+	for _, owner := range sorted(batches) {
+		c.commit(c.reigns[owner], batches[owner])
+	}
+}
+
+// later has something done after a delay, if the reign still lasts.
+func (c *Core) later(r *reign, delay time.Duration, do func()) {
+	c.timers = append(c.timers, timer{c.now.Boot + delay, r, do})
+}
+
+// fire does what was to be done later, and forgets what never will be.
+func (c *Core) fire() {
+	var due []timer
+	c.timers = slices.DeleteFunc(c.timers, func(t timer) bool {
+		if t.reign != nil && c.reigns[t.reign.legion] != t.reign {
+			return true
+		}
+		if t.at > c.now.Boot {
+			return false
+		}
+		due = append(due, t)
+		return true
+	})
+	for _, t := range due {
+		if t.reign == nil || c.reigns[t.reign.legion] == t.reign {
+			t.do()
+		}
+	}
+}
+
+// commit writes a decision, to a quorum for a legion and to this disk alone
+// for a node's own jobs, and starts what was claimed.
+func (c *Core) commit(r *reign, b *decision) {
+	for _, s := range b.stops {
+		c.do(s)
+	}
+	b.stops = nil
+	if len(b.Records) == 0 && len(b.Marks) == 0 {
+		return
+	}
+	for _, rec := range b.starts {
+		r.claims[rec.Run] = rec
+	}
+	c.write(r, b.Batch, func(err error) { c.committed(r, b, err) })
+}
+
+// write has a batch written as its owner's are; then is told, unless the reign
+// has ended before.
+func (c *Core) write(r *reign, b jobs.Batch, then func(error)) {
+	c.lastID++
+	c.waiting[c.lastID] = func(err error) {
+		if c.reigns[r.legion] == r {
+			then(err)
+		}
+	}
+	if r.legion == "" {
+		c.do(Write{ID: c.lastID, Batch: b})
+	} else {
+		c.do(Commit{ID: c.lastID, Legion: r.legion, Term: r.term, Batch: b})
+	}
+}
+
+// committed starts what is claimed. A write that was refused is asked for once
+// more: the slots in it are decided, and nobody else will.
+func (c *Core) committed(r *reign, b *decision, err error) {
+	if c.closing {
+		return
+	}
+	if err != nil {
+		c.do(Note{Warn: true, Text: "slots not claimed", Legion: r.legion, Term: r.term, Err: err})
+		c.later(r, commitRetry, func() { c.commit(r, b) })
+		return
+	}
+	for _, rec := range b.starts {
+		delete(r.claims, rec.Run)
+		if e := c.jobs[Key(r.legion, rec.Job)]; e != nil {
+			c.mine[rec.Run] = true
+			c.do(Start{Job: e.Job, Record: rec})
+		} else {
+			c.giveUp(rec, "the job is gone from the configuration")
+		}
+	}
+}
+
+// giveUp closes a claim of this node's that is not started and never will be.
+func (c *Core) giveUp(rec jobs.Record, why string) {
+	c.unlive(rec)
+	c.do(Publish{Records: []jobs.Record{c.neverStarted(rec, why)}})
+}
+
+func (c *Core) neverStarted(rec jobs.Record, why string) jobs.Record {
+	rec.State, rec.Reason, rec.Ended = jobs.NeverStarted, why, c.wall()
+	return rec
+}
+
+// live has a run count for overlap from now.
+func (c *Core) live(rec jobs.Record) {
+	key := Key(rec.Slot.Legion, rec.Job)
+	if c.living[key] == nil {
+		c.living[key] = map[string]jobs.Record{}
+	}
+	c.living[key][rec.Run] = rec
+}
+
+func (c *Core) unlive(rec jobs.Record) {
+	key := Key(rec.Slot.Legion, rec.Job)
+	delete(c.living[key], rec.Run)
+	if len(c.living[key]) == 0 {
+		delete(c.living, key)
+	}
+}
+
+// close keeps anything new from being started.
+func (c *Core) close() {
+	if c.closing {
+		return
+	}
+	c.closing = true
+	for _, owner := range sorted(c.reigns) {
+		c.closeClaims(c.reigns[owner], "the agent was stopped before it was started")
+	}
+}
+
+// closeClaims gives up the claims of a reign that have not been answered.
+func (c *Core) closeClaims(r *reign, why string) {
+	for _, run := range sorted(r.claims) {
+		c.giveUp(r.claims[run], why)
+	}
+	clear(r.claims)
+}
+
+// newRun returns a new run id: a UUIDv7, so that ids sort by time.
+func (c *Core) newRun() string {
+	var id uuid.UUID
+	ms := uint64(max(c.now.Wall.UnixMilli(), 0))
+	binary.BigEndian.PutUint64(id[:8], ms<<16|c.rng.Uint64()&0x0fff|0x7000)
+	binary.BigEndian.PutUint64(id[8:], c.rng.Uint64()&(1<<62-1)|1<<63)
+	return id.String()
+}
+
+// A View is what a job's status is made of.
+type View struct {
+	*Entry
+	Next    time.Time // zero: not this node's to say, or never
+	Running int
+	Queued  int
+}
+
+// Jobs returns all jobs by key.
+func (c *Core) Jobs() []View {
+	var all []View
+	for _, key := range sorted(c.jobs) {
+		all = append(all, View{c.jobs[key], c.engine.Next(key), len(c.living[key]), len(c.queued[key])})
+	}
+	return all
+}
+
+// sorted returns the keys of a map in order, so that the same events lead to
+// the same actions.
+func sorted[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,251 @@
+package slots
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/legion-cron/legion-cron/jobs"
+	"github.com/legion-cron/legion-cron/scheduler"
+)
+
+const (
+	// punctual is how late a slot may be noticed without being late.
+	punctual = 2 * time.Second
+	// defaultCatchUp is how late a slot may be, where the job does not say.
+	defaultCatchUp = 5 * time.Minute
+)
+
+// A decision is what one owner's due slots came to: what is to be written
+// and, once it is, which of the claims are to be started.
+type decision struct {
+	jobs.Batch
+	starts []jobs.Record
+	stops  []Stop // runs to be replaced
+}
+
+func (b *decision) add(rec jobs.Record) { b.Records = append(b.Records, rec) }
+
+func (c *Core) slot(e *Entry, at time.Time) jobs.Slot {
+	s := jobs.Slot{Legion: e.Legion, Job: e.Name, At: at.UTC()}
+	if e.Legion == "" {
+		s.Node = c.cfg.Node
+	}
+	return s
+}
+
+func (c *Core) mark(r *reign, e *Entry, at time.Time) jobs.Mark {
+	m := jobs.Mark{Legion: e.Legion, Job: e.Name, Timing: e.Timing(), At: at.UTC(), Term: r.term}
+	if e.Legion == "" {
+		m.Node = c.cfg.Node
+	}
+	return m
+}
+
+// record is the first record of a slot.
+func (c *Core) record(r *reign, e *Entry, at time.Time) jobs.Record {
+	return jobs.Record{
+		Slot: c.slot(e, at), Attempt: 1, Term: r.term, Node: c.cfg.Node, Incarnation: c.cfg.Incarnation,
+		Definition: e.Definition(), Scheduled: at,
+	}.Normal()
+}
+
+// decide says what becomes of the due slots of one job.
+func (c *Core) decide(r *reign, e *Entry, d scheduler.Due, b *decision) {
+	b.Marks = append(b.Marks, c.mark(r, e, d.At))
+	if d.Older.Count > 0 {
+		c.decideOlder(r, e, d.Older, b)
+	}
+	if c.inTime(r, e, d.At) {
+		c.decideSlot(r, e, d.At, b)
+	} else {
+		b.add(c.missed(r, e, scheduler.Range{From: d.At, To: d.At, Count: 1}, c.whyMissed(r, d.At)))
+	}
+}
+
+// decideOlder records the slots that a newer one supersedes, or runs them.
+func (c *Core) decideOlder(r *reign, e *Entry, older scheduler.Range, b *decision) {
+	// The slots in time are the last ones of the row.
+	late, in := scheduler.Range{}, scheduler.Range{}
+	n := 0
+	for at := older.From; !at.IsZero() && !at.After(older.To) && n < scheduler.MaxOlder; at = e.Schedule.Next(at) {
+		n++
+		if c.inTime(r, e, at) {
+			grow(&in, at)
+		} else {
+			grow(&late, at)
+		}
+	}
+	if n < older.Count || n == scheduler.MaxOlder {
+		late, in = older, scheduler.Range{} // too many to look at one by one
+	}
+	if late.Count > 0 {
+		b.add(c.missed(r, e, late, c.whyMissed(r, late.From)))
+	}
+	if in.Count == 0 {
+		return
+	}
+	if e.CatchUpRuns != jobs.CatchUpAll {
+		b.add(c.missed(r, e, in, "superseded"))
+		return
+	}
+	at := in.From
+	if extra := in.Count - maxCatchUp; extra > 0 {
+		skipped := scheduler.Range{}
+		for ; extra > 0; extra-- {
+			grow(&skipped, at)
+			at = e.Schedule.Next(at)
+		}
+		b.add(c.missed(r, e, skipped, "superseded"))
+	}
+	for ; !at.IsZero() && !at.After(in.To); at = e.Schedule.Next(at) {
+		c.decideSlot(r, e, at, b)
+	}
+}
+
+func grow(r *scheduler.Range, at time.Time) {
+	if r.Count == 0 {
+		r.From = at
+	}
+	r.To = at
+	r.Count++
+}
+
+// inTime reports whether a slot may be started now. It is not late for the
+// time that the reign made it wait before it was open.
+func (c *Core) inTime(r *reign, e *Entry, at time.Time) bool {
+	due := at
+	if due.Before(r.since) {
+		due = r.since
+	}
+	late := c.now.Wall.Sub(at) - max(r.opened.Sub(due), 0)
+	return late <= max(c.catchUp(e, at), punctual)
+}
+
+// catchUp is how late a slot may be started.
+func (c *Core) catchUp(e *Entry, at time.Time) time.Duration {
+	if e.CatchUp != jobs.CatchUpDefault {
+		return e.CatchUp
+	}
+	if next := e.Schedule.Next(at); !next.IsZero() {
+		return min(defaultCatchUp, next.Sub(at))
+	}
+	return defaultCatchUp
+}
+
+// whyMissed says why nobody took a slot when it was due.
+func (c *Core) whyMissed(r *reign, at time.Time) string {
+	switch {
+	case r.legion == "" && at.Before(c.started):
+		return "daemon down"
+	case r.legion != "" && at.Before(r.since):
+		return "no lord"
+	}
+	return "too late"
+}
+
+func (c *Core) missed(r *reign, e *Entry, row scheduler.Range, why string) jobs.Record {
+	rec := c.record(r, e, row.From)
+	rec.State, rec.Reason, rec.Attempt = jobs.Missed, why, 0
+	if row.Count > 1 {
+		rec.To, rec.Count = row.To.UTC(), row.Count
+	}
+	return rec
+}
+
+// decideSlot applies the job's policies to one slot.
+func (c *Core) decideSlot(r *reign, e *Entry, at time.Time, b *decision) {
+	rec := c.record(r, e, at)
+	if why := c.place(r, e, rec, b); why != "" {
+		rec.State, rec.Reason, rec.Attempt = jobs.Skipped, why, 0
+		b.add(rec)
+	}
+}
+
+// place claims or queues an attempt, or says why it is to be skipped.
+func (c *Core) place(r *reign, e *Entry, rec jobs.Record, b *decision) (why string) {
+	living := c.living[e.Key()]
+	switch {
+	case !e.Enabled:
+		return "disabled"
+	case e.Overlap == jobs.OverlapAllow:
+	case len(living) == 0 && len(c.queued[e.Key()]) == 0:
+	case e.Overlap == jobs.OverlapReplace:
+		for _, run := range sorted(living) {
+			if living[run].Incarnation == c.cfg.Incarnation { // another node's ends by itself
+				b.stops = append(b.stops, Stop{Run: run, Why: "replaced by " + rec.Slot.String()})
+			}
+		}
+		c.enqueue(r, e, rec, b, 1)
+		return ""
+	case e.Overlap == jobs.OverlapQueue:
+		c.enqueue(r, e, rec, b, 1)
+		return ""
+	case e.Overlap == jobs.OverlapQueueAll:
+		c.enqueue(r, e, rec, b, maxQueue)
+		return ""
+	default:
+		return "overlap"
+	}
+	if why := c.mutexHeld(e); why != "" {
+		return why
+	}
+	c.claim(r, rec, b)
+	return ""
+}
+
+// enqueue has a slot wait for the runs before it. Where only most may wait,
+// the older ones are skipped for it.
+func (c *Core) enqueue(r *reign, e *Entry, rec jobs.Record, b *decision, most int) {
+	rec.State, rec.Run = jobs.Queued, c.newRun()
+	q := c.queued[e.Key()]
+	for len(q) >= most {
+		b.add(c.skipped(r, q[0], "overlap"))
+		q = q[1:]
+	}
+	c.queued[e.Key()] = append(q, rec)
+	b.add(rec)
+}
+
+// skipped is the end of a queued slot that is not run.
+func (c *Core) skipped(r *reign, rec jobs.Record, why string) jobs.Record {
+	rec.State, rec.Reason, rec.Term, rec.Ended = jobs.Skipped, why, r.term, c.wall()
+	return rec
+}
+
+// mutexHeld names the mutex of e, if another job's run holds it.
+func (c *Core) mutexHeld(e *Entry) string {
+	if e.Mutex == "" {
+		return ""
+	}
+	for key, runs := range c.living {
+		if o := c.jobs[key]; o != nil && key != e.Key() && o.Legion == e.Legion && o.Mutex == e.Mutex && len(runs) > 0 {
+			return "mutex " + e.Mutex
+		}
+	}
+	return ""
+}
+
+// claim makes rec a claim that is to be started once it is committed. It
+// counts as living from now, so that nothing overlaps with it meanwhile.
+func (c *Core) claim(r *reign, rec jobs.Record, b *decision) {
+	rec.State, rec.Node, rec.Incarnation, rec.Term = jobs.Claimed, c.cfg.Node, c.cfg.Incarnation, r.term
+	rec.Run = cmp.Or(rec.Run, c.newRun())
+	b.add(rec)
+	b.starts = append(b.starts, rec)
+	c.live(rec)
+}
+
+// nextAttempt is the attempt after last of the same slot.
+func (c *Core) nextAttempt(r *reign, e *Entry, last jobs.Record) jobs.Record {
+	again := c.record(r, e, last.Scheduled)
+	again.Slot, again.Attempt, again.Manual = last.Slot, last.Attempt+1, last.Manual
+	return again
+}
+
+// claimNext claims again, the attempt after last. The end of the last one goes
+// into the same write, so that whoever finds that one without an end knows
+// that a quorum has no claim of the attempt after it.
+func (c *Core) claimNext(r *reign, last, again jobs.Record, b *decision) {
+	b.add(last)
+	c.claim(r, again, b)
+}

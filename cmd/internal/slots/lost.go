@@ -1,0 +1,119 @@
+package slots
+
+import (
+	"time"
+
+	"github.com/legion-cron/legion-cron/jobs"
+)
+
+// findLost declares the runs lost whose agent is dead, or whose node has not
+// been heard for long.
+func (c *Core) findLost() {
+	for _, key := range sorted(c.living) {
+		for _, run := range sorted(c.living[key]) {
+			rec := c.living[key][run]
+			r := c.reigns[rec.Slot.Legion]
+			if r == nil || !r.open || rec.Node == c.cfg.Node && rec.Incarnation == c.cfg.Incarnation {
+				continue
+			}
+			why := ""
+			switch {
+			case c.cfg.Peers.Dead(rec.Incarnation):
+				why = "the agent on " + rec.Node + " died"
+			case c.cfg.Peers.Away(rec.Node, rec.Incarnation, c.cfg.LostAfter):
+				why = "no word of " + rec.Node + " for " + c.cfg.LostAfter.String()
+			default:
+				continue
+			}
+			c.lose(r, rec, why)
+		}
+	}
+	for _, owner := range sorted(c.reigns) {
+		c.nextAll(owner)
+	}
+}
+
+// lose records a run as lost. It keeps the term of its claim: the word of its
+// own node, which has that term, must beat it.
+func (c *Core) lose(r *reign, rec jobs.Record, why string) {
+	rec.State, rec.Ended, rec.Reason = jobs.Lost, c.wall(), why
+	c.do(Note{Warn: true, Event: "run-ended", Text: "run lost", Legion: r.legion, Term: r.term, Record: rec})
+	b := &decision{}
+	b.add(rec)
+	c.commit(r, b)
+	c.ended(rec)
+}
+
+// observe takes note of what other nodes say of their runs: one that has ended
+// stands in nobody's way any more, and one that this lord had not heard of may
+// have left its slot to go on.
+func (c *Core) observe(recs []jobs.Record) {
+	for _, rec := range recs {
+		if rec.Slot.Legion == "" || !rec.State.Settled() || c.mine[rec.Run] {
+			continue
+		}
+		if _, ok := c.living[Key(rec.Slot.Legion, rec.Job)][rec.Run]; ok || rec.State == jobs.NeverStarted || rec.State == jobs.Lost {
+			c.ended(rec)
+		}
+	}
+}
+
+// askAround asks the nodes of other nodes' runs how they are. Mostly they have
+// told already; but a node that was lord when it claimed may not know whether
+// the claim was committed, and one without a vote hears of outcomes only so.
+func (c *Core) askAround() {
+	for _, run := range sorted(c.asked) {
+		if c.now.Boot-c.asked[run] > 2*askAgain {
+			delete(c.asked, run)
+		}
+	}
+	for _, key := range sorted(c.living) {
+		for _, run := range sorted(c.living[key]) {
+			rec := c.living[key][run]
+			r := c.reigns[rec.Slot.Legion]
+			if r == nil || !r.open || rec.Node == c.cfg.Node || len(c.asked) >= maxAsking {
+				continue
+			}
+			if at, ok := c.asked[run]; ok && c.now.Boot-at < askAgain {
+				continue
+			}
+			c.asked[run] = c.now.Boot
+			c.do(AskNode{Record: rec})
+		}
+	}
+}
+
+// told takes a node's own word about its run. It is the node's to write down,
+// but if it never started the run it may not know that there is anything to
+// be said, so it is passed on.
+func (c *Core) told(ev Told) {
+	rec := ev.Said
+	if _, ok := c.living[Key(ev.Asked.Slot.Legion, ev.Asked.Job)][ev.Asked.Run]; !ok || ev.Err != nil ||
+		rec.Key() != ev.Asked.Key() || !rec.State.Settled() {
+		return
+	}
+	c.do(Publish{Records: []jobs.Record{rec}})
+	c.ended(rec)
+}
+
+// Account is what this node answers when it is asked about a run that was
+// claimed in its name; nothing, if it cannot say.
+func (c *Core) Account(now time.Time, rec jobs.Record) []jobs.Record {
+	if living, ok := c.living[Key(rec.Slot.Legion, rec.Job)][rec.Run]; ok && living.Incarnation == c.cfg.Incarnation {
+		return []jobs.Record{living}
+	}
+	known, err := c.cfg.Ledger.Slots(rec.Slot)
+	if err != nil {
+		return nil
+	}
+	key := rec.Key()
+	for _, k := range known {
+		if k.Key() == key && k.State > jobs.Claimed {
+			return []jobs.Record{k}
+		}
+	}
+	// It is not under way, and whatever is started is first written down here:
+	// so it was never started, and never will be.
+	rec.State, rec.Ended, rec.Reason = jobs.NeverStarted, now.UTC(), "the claim's answer was lost"
+	return []jobs.Record{rec}
+}

@@ -1,0 +1,237 @@
+package slots
+
+import (
+	"slices"
+	"time"
+
+	"github.com/legion-cron/legion-cron/jobs"
+)
+
+// What the voters that elected a lord tell it with their votes is what they
+// know to be unsettled. A voter that was cut off may still tell of a run that
+// has long ended, and one that knows better says so only by not telling of it:
+// as it would if it had never heard of it. So a new lord asks every voter about
+// what that voter did not tell of, before it acts on it. Two quorums share a
+// voter; therefore, of whatever a quorum has settled, one of them knows.
+//
+// The same question finds the slots whose last attempt was never started, and
+// that nobody has carried on with yet.
+
+// StrandedBack is how far back a new lord looks in its own ledger for slots
+// that never started.
+const StrandedBack = time.Hour
+
+const (
+	maxStranded = 1_000          // slots of one owner that are carried on with
+	lostBack    = 24 * time.Hour // how far back lost ones are looked for that are to be run again
+)
+
+// recall asks the voters what they know of the slots that are in doubt.
+func (c *Core) recall(r *reign) {
+	questions, err := c.doubts(r)
+	switch {
+	case err != nil:
+		c.abandon(r, err)
+		return
+	case len(questions) == 0:
+		r.known = true
+		c.tryOpen(r)
+		return
+	}
+	c.lastID++
+	c.recalls[c.lastID] = func(said []jobs.Record, err error) {
+		if c.reigns[r.legion] == r {
+			c.recalled(r, said, err)
+		}
+	}
+	c.do(AskVoters{ID: c.lastID, Legion: r.legion, Term: r.term, Questions: questions})
+}
+
+// recalled takes what voters said, and has those that do not know it told what
+// has been settled: else the next lord would have to ask again.
+func (c *Core) recalled(r *reign, said []jobs.Record, err error) {
+	if err != nil {
+		c.abandon(r, err)
+		return
+	}
+	one := map[jobs.Key]jobs.Record{}
+	var order []jobs.Key
+	for _, rec := range said {
+		old, ok := one[rec.Key()]
+		if ok {
+			rec = jobs.Merge(old, rec)
+		} else {
+			order = append(order, rec.Key())
+		}
+		one[rec.Key()] = rec
+	}
+	var b jobs.Batch
+	var settled []jobs.Record
+	for _, key := range order {
+		b.Records = append(b.Records, one[key])
+		if one[key].State.Settled() {
+			settled = append(settled, one[key])
+		}
+	}
+	if len(settled) > 0 {
+		c.do(Publish{Records: settled})
+	}
+	c.keep(r, b, func() {
+		r.known = true
+		c.tryOpen(r)
+	})
+}
+
+// doubts returns, for each other voter, records of the slots to ask it about.
+func (c *Core) doubts(r *reign) (map[string][]jobs.Record, error) {
+	known := c.cfg.Ledger.Unsettled(r.legion).Records
+	stranded, err := c.stranded(r)
+	if err != nil {
+		return nil, err
+	}
+	questions := map[string][]jobs.Record{}
+	for _, s := range r.states {
+		if s.Voter == c.cfg.Node {
+			continue
+		}
+		q := slices.Clone(stranded)
+		if !s.Same {
+			b, err := jobs.DecodeBatch(s.State)
+			if err != nil {
+				return nil, err
+			}
+			told := make(map[jobs.Key]bool, len(b.Records))
+			for _, rec := range b.Records {
+				told[rec.Key()] = true
+			}
+			for _, rec := range known {
+				if !told[rec.Key()] {
+					q = append(q, rec)
+				}
+			}
+		}
+		if len(q) > 0 {
+			questions[s.Voter] = q
+		}
+	}
+	return questions, nil
+}
+
+// stranded returns the attempts that never started or were lost, and whose
+// slots may go on as far as their job is asked.
+func (c *Core) stranded(r *reign) ([]jobs.Record, error) {
+	recs, err := c.cfg.Ledger.Stranded(r.legion, c.wall().Add(-c.strandedSince(r)), maxStranded)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(recs, func(rec jobs.Record) bool {
+		e := c.jobs[Key(r.legion, rec.Job)]
+		return e == nil || !c.willing(e, rec)
+	}), nil
+}
+
+// strandedSince says how far back an owner's jobs have slots that may go on.
+func (c *Core) strandedSince(r *reign) time.Duration {
+	back := defaultCatchUp
+	for _, e := range c.jobs {
+		switch {
+		case e.Legion != r.legion:
+		case e.OnLost == jobs.OnLostRerun:
+			return lostBack
+		default:
+			back = max(back, min(e.CatchUp, StrandedBack))
+		}
+	}
+	return back
+}
+
+// resume carries on with the slots that are stranded, oldest first.
+func (c *Core) resume(r *reign) {
+	recs, err := c.stranded(r)
+	if err != nil {
+		c.do(Note{Warn: true, Text: "look for slots that were never started", Legion: r.legion, Err: err})
+	}
+	recs = append(recs, r.stray...) // whose end is not written yet
+	r.stray = nil
+	slices.SortStableFunc(recs, func(a, b jobs.Record) int { return a.Scheduled.Compare(b.Scheduled) })
+	for _, rec := range recs {
+		c.goOn(rec)
+	}
+}
+
+// willing reports whether a job wants the slot of an attempt to go on that
+// never started or was lost.
+func (c *Core) willing(e *Entry, last jobs.Record) bool {
+	if !e.Enabled {
+		return false
+	}
+	switch last.State {
+	case jobs.NeverStarted:
+		return c.now.Wall.Sub(last.Scheduled) <= max(c.catchUp(e, last.Scheduled), punctual)
+	case jobs.Lost:
+		// A job that was changed in between does not want the past back.
+		return e.OnLost == jobs.OnLostRerun && e.Definition() == last.Definition
+	}
+	return false
+}
+
+// goOn claims the attempt after last, which never started or was lost, and
+// reports whether the slot goes on. Nothing else decides so.
+func (c *Core) goOn(last jobs.Record) bool {
+	e, r := c.jobs[Key(last.Slot.Legion, last.Job)], c.reigns[last.Slot.Legion]
+	if e == nil || r == nil || !r.open || c.closing || !c.willing(e, last) {
+		return false
+	}
+	// The engine may have yet to come to the slot: the mark that went with the
+	// claim was not committed. It decides anew.
+	if next := c.engine.Next(e.Key()); last.Slot.Manual == "" && !next.IsZero() && !next.After(last.At) {
+		return false
+	}
+	if waits := len(c.living[e.Key()])+len(c.queued[e.Key()]) > 0; waits && e.Overlap != jobs.OverlapAllow && e.Overlap != jobs.OverlapQueueAll {
+		return false // a newer slot is there, and only one may be
+	}
+	if !c.newest(last) {
+		return false
+	}
+	b := &decision{}
+	again := c.nextAttempt(r, e, last)
+	if why := c.place(r, e, again, b); why != "" {
+		return false // it stands as it is
+	}
+	c.sortQueue(e.Key())
+	b.Records = append([]jobs.Record{last}, b.Records...)
+	c.commit(r, b)
+	return true
+}
+
+// newest reports whether nothing has become of a slot after an attempt of it.
+func (c *Core) newest(last jobs.Record) bool {
+	for _, runs := range c.living {
+		for _, rec := range runs {
+			if rec.Slot == last.Slot && rec.Attempt > last.Attempt {
+				return false
+			}
+		}
+	}
+	for _, rec := range c.queued[Key(last.Slot.Legion, last.Job)] {
+		if rec.Slot == last.Slot {
+			return false
+		}
+	}
+	all, err := c.cfg.Ledger.Slots(last.Slot)
+	if err != nil {
+		c.do(Note{Warn: true, Text: "look a slot up", Legion: last.Slot.Legion, Record: last, Err: err})
+		return false
+	}
+	key := last.Key()
+	stands := false
+	for _, other := range all {
+		switch {
+		case other.Key() == key:
+			stands = true
+		case other.Attempt >= last.Attempt || other.Attempt == 0:
+			return false
+		}
+	}
+	return stands || len(all) == 0
+}
