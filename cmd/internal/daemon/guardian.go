@@ -17,7 +17,7 @@ import (
 func (d *Daemon) startGuardian() {
 	d.guardian = guardian.Start(guardian.Config{
 		Node: d.name, Incarnation: d.incarnation, NoCgroups: d.host.Cgroups() == "",
-		LogLevel: d.cfg.Log.Level, LogFormat: d.cfg.Log.Format,
+		LogLevel: d.cfg.Log.Level, LogFormat: d.cfg.Log.Format, HookLock: hookLock(d.cfg),
 	}, d.log)
 	d.onUndo("dismiss guardian", d.guardian.Dismiss)
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"maps"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -25,8 +26,11 @@ func (d *Daemon) newHerald() *hooks.Herald {
 		Trusted: d.protocol.trusted,
 		Guard:   d.protocol.guardRun,
 		Warden:  warden{d.protocol},
+		Lock:    hookLock(d.cfg),
 	}
 }
+
+func hookLock(cfg *config.Config) string { return filepath.Join(cfg.Node.StateDir, "hooks.lock") }
 
 // hooksOf lists the hooks of each legion by event.
 func hooksOf(cfg *config.Config) map[string]map[string][]hooks.Hook {

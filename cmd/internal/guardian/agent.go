@@ -37,6 +37,7 @@ type Config struct {
 	NoCgroups   bool   `cbor:"3,keyasint,omitempty"` // as the agent's own runner
 	LogLevel    string `cbor:"4,keyasint,omitempty"`
 	LogFormat   string `cbor:"5,keyasint,omitempty"`
+	HookLock    string `cbor:"6,keyasint,omitempty"` // held while it calls hooks
 }
 
 // A Guardian is the agent's end of the pipe. Its methods are safe for

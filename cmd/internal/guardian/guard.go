@@ -44,6 +44,7 @@ type guard struct {
 	alarm       alarm
 	host        host
 	deliver     func(context.Context, Certificate) (int, error)
+	occupy      func() (release func())        // while hooks are called
 	call        func([]hooks.Hook, hooks.Call) // returns when they have ended
 	log         *zap.Logger
 
@@ -101,6 +102,9 @@ func (g *guard) killOverdue(w *watch) {
 
 // bury does what is left to do when the agent is dead.
 func (g *guard) bury(w *watch) {
+	if len(w.reigns)+len(w.deaths) > 0 {
+		defer g.occupy()() // from now on: a restarted agent is quick
+	}
 	if len(w.runs)+len(w.reigns) > 0 { // each was told of before it was forked
 		g.kill(killTimeout, "the agent is dead: killed its run", func(t runner.Tag) bool { return t.OnUnlord == jobs.OnUnlordKill })
 	}
@@ -120,10 +124,16 @@ func (g *guard) bury(w *watch) {
 
 // callAll calls hooks, those of different legions side by side. It does not wait.
 func (g *guard) callAll(wills []hooks.Will, why string) {
+	if len(wills) == 0 {
+		return
+	}
+	var called sync.WaitGroup
+	release := g.occupy()
 	for _, w := range wills {
 		g.log.Warn(why, logging.Event(w.Call.Event), logging.Legion(w.Call.Legion), logging.Term(w.Call.Term))
-		g.calls.Go(func() { g.call(w.Hooks, w.Call) })
+		called.Go(func() { g.call(w.Hooks, w.Call) })
 	}
+	g.calls.Go(func() { called.Wait(); release() })
 }
 
 // kill kills runs of this incarnation.

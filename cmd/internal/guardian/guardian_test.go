@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -13,12 +14,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/legion-cron/legion-cron/cmd/internal/hooks"
 	"github.com/legion-cron/legion-cron/cmd/internal/lab"
 	"github.com/legion-cron/legion-cron/jobs"
 	"github.com/legion-cron/legion-cron/jobs/runner"
@@ -104,6 +107,7 @@ func TestFrames(t *testing.T) {
 		{Certificate: &Certificate{Quorum: 2, Deliveries: []Delivery{{"a", "1.2.3.4:5", []byte{1}, []byte{2}}}}},
 		{Held: []holding{{"l", legion.Stamp{Boot: 1, Raw: 2}}}, Began: &run{"r", "l"}},
 		{Ended: "r"},
+		{Reign: unlord("l", 7), Leaving: "l", Left: "m", Mourn: death("l")},
 		{Dismissed: true},
 	}
 	var all []byte
@@ -168,6 +172,8 @@ type ward struct {
 	did  []string
 	ring chan struct{}
 	end  chan *watch
+
+	occupied atomic.Int32
 }
 
 func (w *ward) Sweep(_ context.Context, match func(runner.Tag) bool) ([]runner.Tag, error) {
@@ -220,6 +226,18 @@ func newWard(runs ...runner.Tag) *ward {
 			w.did = append(w.did, "deliver")
 			return c.Quorum, nil
 		},
+		occupy: func() func() {
+			w.occupied.Add(1)
+			return func() { w.occupied.Add(-1) }
+		},
+		call: func(_ []hooks.Hook, c hooks.Call) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.occupied.Load() == 0 {
+				w.did = append(w.did, "unlocked")
+			}
+			w.did = append(w.did, fmt.Sprint(c.Event, " ", c.Legion, " ", c.Term))
+		},
 	}
 	go func() {
 		w.end <- w.watch(frame{Oath: &Config{}, Certificate: &Certificate{Quorum: 2}}, bufio.NewReader(r))
@@ -253,6 +271,78 @@ func TestBury(t *testing.T) {
 	if want := "sleep 1h0m0s, kill strict, deliver, kill finish"; w.done() != want {
 		t.Errorf("it did %q, want %q", w.done(), want)
 	}
+}
+
+func unlord(of string, term uint64) *hooks.Will {
+	return &hooks.Will{Call: hooks.Call{Event: hooks.Unlord, Legion: of, Term: term}, Hooks: []hooks.Hook{{Kind: "cmd", Text: "x"}}}
+}
+
+func death(of string) *hooks.Will {
+	return &hooks.Will{Call: hooks.Call{Event: hooks.Death, Legion: of}, Hooks: []hooks.Hook{{Kind: "cmd", Text: "x"}}}
+}
+
+// TestBuryHooks: unlord hooks come before the voters hear, death hooks after,
+// and hooks that the agent left are killed first.
+func TestBuryHooks(t *testing.T) {
+	left := runner.Tag{Run: "hook-1", Incarnation: "i", OnUnlord: jobs.OnUnlordKill}
+	w := newWard(append(tags(), left)...)
+	w.tell(t, frame{Reign: unlord("l", 7), Held: []holding{{"l", at(time.Hour)}}, Mourn: death("l")})
+	w.tell(t, frame{Reign: unlord("m", 3), Held: []holding{{"m", at(time.Hour)}}})
+	w.tell(t, frame{Left: "m", Held: []holding{{Legion: "m"}}})
+	w.tell(t, frame{Mourn: death("m")})
+	w.tell(t, frame{Mourn: &hooks.Will{Call: hooks.Call{Legion: "m"}}}) // a reload
+	w.pipe.Close()
+	w.bury(<-w.end)
+	did := w.done()
+	_, did, _ = strings.Cut(did, "kill")
+	did = "kill" + did
+	for _, want := range []string{
+		"kill strict, kill hook-1, unlord l 7, deliver, death l 0, kill finish",
+		"kill strict, kill hook-1, unlord l 7, deliver, kill finish, death l 0", // side by side
+	} {
+		if did == want {
+			return
+		}
+	}
+	t.Errorf("it did %q", did)
+}
+
+// TestFrozenHooks: unlord hooks are called once for a reign that has run out, if
+// the agent does not say that it does.
+func TestFrozenHooks(t *testing.T) {
+	w := newWatch()
+	called := func(when time.Duration, want ...string) {
+		t.Helper()
+		var got []string
+		for _, c := range w.deserted(now(when)) {
+			got = append(got, c.Call.Legion)
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("at %v called %v, want %v", when, got, want)
+		}
+	}
+	for _, of := range []string{"a", "b", "c"} {
+		w.take(frame{Reign: unlord(of, 1), Held: []holding{{of, at(time.Second)}}})
+	}
+	if after, ok := w.wake(now(0)); !ok || after != time.Second+headStart {
+		t.Errorf("it sleeps %v %v", after, ok)
+	}
+	called(time.Second)
+	w.take(frame{Leaving: "b"})
+	w.take(frame{Held: []holding{{"c", at(2 * time.Second)}}})
+	called(time.Second+headStart, "a")
+	called(time.Second + 2*headStart)
+	w.take(frame{Left: "c", Held: []holding{{Legion: "c"}}})
+	called(time.Hour)
+	if _, ok := w.wake(now(time.Hour)); ok {
+		t.Error("it wakes up though there is nothing left")
+	}
+	if left := w.orphaned(); len(left) != 1 || left[0].Call.Legion != "b" {
+		t.Errorf("for a dead agent it calls %v: b was under way, a was called", left)
+	}
+	w.take(frame{Reign: unlord("a", 2), Held: []holding{{"a", at(2 * time.Hour)}}})
+	called(3*time.Hour, "a") // another reign
 }
 
 func TestDismissed(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"github.com/legion-cron/legion-cron/cmd/internal/hooks"
@@ -94,6 +95,13 @@ func serve(pipe *os.File) error {
 		log: log.Named("guardian"),
 	}
 	caller := &hooks.Caller{Host: hookHost, Log: g.log}
+	g.occupy = func() func() {
+		release, err := hooks.Occupy(oath.HookLock)
+		if err != nil {
+			g.log.Warn("a lord hook may not wait for these", zap.Error(err))
+		}
+		return release
+	}
 	g.call = func(list []hooks.Hook, c hooks.Call) {
 		// Children inherit what is ignored, but not what is caught.
 		signal.Notify(make(chan os.Signal, 1), deaf...)

@@ -3,7 +3,6 @@ package hooks
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 	"sync"
@@ -106,6 +105,8 @@ type Host interface {
 type Caller struct {
 	Host Host
 	Log  *zap.Logger
+
+	Timeout, Grace time.Duration // 0: the constants of that name
 }
 
 // A Calling is a call under way: the zero value is one that has not begun. Its
@@ -160,7 +161,7 @@ func (c *Caller) run(id string, h Hook, call Call, under *Calling, log *zap.Logg
 	out := &output{log: log, left: MaxOutput}
 	p, err := c.Host.Start(runner.Spec{
 		Run: id, Job: "hook", Set: call.environment(), Command: h.Text, Umask: -1,
-		Timeout: Timeout, Grace: Grace, OnUnlord: jobs.OnUnlordKill,
+		Timeout: cmp.Or(c.Timeout, Timeout), Grace: cmp.Or(c.Grace, Grace), OnUnlord: jobs.OnUnlordKill,
 	}, out)
 	if err != nil {
 		return err
@@ -169,7 +170,7 @@ func (c *Caller) run(id string, h Hook, call Call, under *Calling, log *zap.Logg
 	res := p.Wait()
 	under.begun(nil)
 	if res.State != jobs.Succeeded {
-		return fmt.Errorf("%v: %s", res.State, res.Reason)
+		return errors.New(res.Reason)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/legion-cron/legion-cron/cmd/internal/logging"
 )
@@ -44,6 +45,8 @@ type Herald struct {
 	// Guard has a command end with the lordship, should this process freeze.
 	Guard  func(legion, run string) (ended func())
 	Warden Warden
+	// Lock is the file by which guardians say that they call hooks here.
+	Lock string
 
 	mu      sync.Mutex
 	legions map[string]*posts
@@ -224,8 +227,20 @@ func (h *Herald) call(p *posts, c *call) {
 	}
 }
 
+// wait waits until no guardian undoes an earlier reign any more, so that its
+// unlord hooks do not come after the lord hooks of this one.
+func (h *Herald) wait(c *call) {
+	for began := time.Now(); Occupied(h.Lock) && c.ending() == nil; <-time.After(lockPause) {
+		if time.Since(began) > lockPatience {
+			h.Caller.Log.Warn("a guardian's hooks do not end; going on without", c.fields()...)
+			return
+		}
+	}
+}
+
 // enter calls the lord hooks.
 func (h *Herald) enter(p *posts, c *call) error {
+	h.wait(c)
 	if !h.Trusted(c.Legion, c.Term) {
 		return errOver
 	}

@@ -240,7 +240,7 @@ func TestFailing(t *testing.T) {
 		Unlord: append(s.cmds("kill -9 $$", "/no/such/command"), s.cmds("echo undone >> out")...),
 	}))
 	s.crown(1)
-	s.wait("may go: failed: exit status 3")
+	s.wait("may go: exit status 3")
 	s.depose(1, false)
 	s.wait("let go 1")
 	if got := s.wrote(); got != "undone" {
@@ -347,5 +347,61 @@ func TestEnvironment(t *testing.T) {
 	}
 	if !slices.Contains(env, "LEGION_TERM=") {
 		t.Error("no term is not empty")
+	}
+}
+
+// TestOccupied: a lord hook waits for the hooks of a guardian, of which there
+// may be several.
+func TestOccupied(t *testing.T) {
+	s := newStage(t)
+	s.Lock = filepath.Join(s.dir, "lock")
+	if Occupied(s.Lock) {
+		t.Error("occupied before there was a guardian")
+	}
+	first, err := Occupy(s.Lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := Occupy(s.Lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Configure(on(map[string][]Hook{Lord: s.cmds("echo lord >> out")}))
+	s.crown(1)
+	first()
+	if !Occupied(s.Lock) || !s.Busy() || s.wrote() != "" {
+		t.Errorf("free with one guardian left; wrote %q", s.wrote())
+	}
+	s.depose(1, true) // it need not wait for a call that is over
+	s.wait("let go 1")
+	s.crown(2)
+	second()
+	s.wait("may go: <nil>")
+	if s.wrote() != "lord" || Occupied(s.Lock) {
+		t.Errorf("wrote %q, occupied %v", s.wrote(), Occupied(s.Lock))
+	}
+}
+
+// TestHanging: a hook that takes too long is stopped with all that it started,
+// politely and then not.
+func TestHanging(t *testing.T) {
+	s := newStage(t)
+	s.Caller.Timeout, s.Caller.Grace = 200*time.Millisecond, 200*time.Millisecond
+	s.Configure(on(map[string][]Hook{
+		Lord:   s.cmds("trap '' TERM; (trap '' TERM; while :; do sleep 0.05; echo x >> alive; done) & wait; while :; do sleep 1; done"),
+		Unlord: s.cmds("sleep 600", "echo undone >> out"),
+	}))
+	s.crown(1)
+	s.wait("may go: timed out after 200ms")
+	s.depose(1, false)
+	s.wait("let go 1")
+	if s.wrote() != "undone" {
+		t.Errorf("wrote %q", s.wrote())
+	}
+	size := func() int { b, _ := os.ReadFile(filepath.Join(s.dir, "alive")); return len(b) }
+	before, began := size(), time.Now()
+	lab.Eventually(t, patience, "some time", func() bool { return time.Since(began) > 200*time.Millisecond })
+	if size() != before {
+		t.Error("the hook's child lives on")
 	}
 }
