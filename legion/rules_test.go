@@ -340,3 +340,35 @@ func TestGivenBackWhenLetGo(t *testing.T) {
 		t.Error("not given back to every voter")
 	}
 }
+
+// TestAnswerAfterTheEnd: an answer that waited while the process stood still
+// brings back nothing, though its request was sent late enough: a guardian may
+// have acted for the reign that ran out.
+func TestAnswerAfterTheEnd(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		when  time.Duration
+		lasts bool
+	}{{1500 * time.Millisecond, true}, {1700 * time.Millisecond, false}} {
+		c := newTestCore(State{Electorate: testElectorate()})
+		term := elect(t, c)
+		beats := sends[Beat](c.Step(at(time.Second), Tick{}))
+		if len(beats) != 3 {
+			t.Fatalf("%d beats", len(beats))
+		}
+		var ends bool
+		for _, s := range beats {
+			if s.To == "a" {
+				continue
+			}
+			b := s.Message.Body.(Beat)
+			for _, a := range receive(c, at(tt.when), s.To, BeatAck{Version: b.Version, Extended: true}, s.Message.Seq, 100) {
+				_, end := a.(Unreign)
+				ends = ends || end
+			}
+		}
+		if _, ok := c.Trusted(at(tt.when), "g", term); ok != tt.lasts || ends == tt.lasts {
+			t.Errorf("answered at %v: trusted %v, ended %v", tt.when, ok, ends)
+		}
+	}
+}

@@ -27,8 +27,9 @@
 //
 //	New -> Start -> running -> Stop -> stopped
 //
-// A lordship's hooks run beside all this: slots wait at a gate (gate.go) for
-// the lord hooks, and the release for the unlord hooks. Nothing else does.
+// A lordship's hooks run beside all this: slots wait (slots.Ready) for
+// the lord hooks, and the release (slots.Unhooked) for the unlord hooks. Nothing
+// else does.
 //
 // Start returns when the control socket answers and the protocol runs; a
 // lordship comes later, by itself. Stop gives up the lordships at once, lets
