@@ -44,12 +44,13 @@ var layers = map[string][]string{
 	"cmd/internal/hooks":    {"jobs", "jobs/runner", "cmd/internal/logging"},
 	"cmd/internal/lab":      {}, // hosts for tests of the real binary
 	"cmd/internal/logging":  {},
+	"cmd/internal/metrics":  {"jobs"},
 	"cmd/internal/web":      {"cmd/internal/control"},
 	"cmd/internal/slots":    {"jobs", "legion", "scheduler", "scheduler/cronspec"},
 	"cmd/internal/sim":      {"cmd/internal/slots", "checks", "jobs", "jobs/ledger", "legion", "scheduler", "scheduler/cronspec"},
 	"cmd/internal/daemon": {
 		"checks", "checks/probe", "jobs", "jobs/ledger", "jobs/runner", "legion", "legion/gossip",
-		"scheduler", "scheduler/cronspec", "cmd/internal/config", "cmd/internal/control", "cmd/internal/guardian", "cmd/internal/hooks", "cmd/internal/logging", "cmd/internal/slots", "cmd/internal/web",
+		"scheduler", "scheduler/cronspec", "cmd/internal/config", "cmd/internal/control", "cmd/internal/guardian", "cmd/internal/hooks", "cmd/internal/logging", "cmd/internal/metrics", "cmd/internal/slots", "cmd/internal/web",
 	},
 	"cmd/legion-cron": {
 		"cmd/internal/config", "cmd/internal/control", "cmd/internal/daemon",

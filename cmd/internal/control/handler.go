@@ -20,6 +20,13 @@ type Backend interface {
 	Reloader
 	Locksmith
 	Crier
+	Meter
+}
+
+// Meter measures the node.
+type Meter interface {
+	// Metrics serves them in the format of Prometheus.
+	Metrics() http.Handler
 }
 
 // Watcher tells how things are now.
@@ -81,11 +88,12 @@ func Handler(b Backend) http.Handler {
 	})
 	get("/v1/lord/{legion}", func(r *http.Request) (any, error) { return b.Lord(r.Context(), r.PathValue("legion")) })
 	post("/v1/node/reload", func(r *http.Request) (any, error) { return b.Reload(r.Context()) })
+	mux.Handle("/v1/metrics", only(http.MethodGet, at(rs, here, b.Metrics())))
 	keys(b, get, post)
 	scrolls(b, rs)
 
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		fail(w, NotFound("see GET /v1/status, members, jobs, runs, lord/LEGION", "no such resource %s", r.URL.Path))
+		fail(w, NotFound("see GET /v1/status, members, jobs, runs, lord/LEGION, metrics", "no such resource %s", r.URL.Path))
 	})
 	return mux
 }

@@ -32,6 +32,9 @@ type backend struct {
 }
 
 func (b *backend) Status(context.Context) (Status, error) { return b.status, b.err }
+func (b *backend) Metrics() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("42")) })
+}
 func (b *backend) Jobs(context.Context) ([]Job, error)    { return b.jobs, b.err }
 func (b *backend) Reload(context.Context) (Reload, error) { return b.reload, b.err }
 
@@ -97,6 +100,8 @@ func TestHandlerCodes(t *testing.T) {
 		{"GET", "/v1/jobs/a%2Fb/next", 200, `"next":[]`},
 		{"POST", "/v1/node/reload", 200, `{"changes":[]}`},
 		{"GET", "/v1/node/reload", 405, `"hint":"use POST"`},
+		{"GET", "/v1/metrics", 200, `42`},
+		{"POST", "/v1/metrics", 405, `"hint":"use GET"`},
 		{"POST", "/v1/status", 405, `"hint":"use GET"`},
 		{"GET", "/v1/nonsense", 404, `"error":"no such resource /v1/nonsense"`},
 		{"GET", "/", 404, `"error"`},

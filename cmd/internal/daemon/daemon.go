@@ -23,6 +23,7 @@ import (
 	"github.com/legion-cron/legion-cron/cmd/internal/guardian"
 	"github.com/legion-cron/legion-cron/cmd/internal/hooks"
 	"github.com/legion-cron/legion-cron/cmd/internal/logging"
+	"github.com/legion-cron/legion-cron/cmd/internal/metrics"
 	"github.com/legion-cron/legion-cron/cmd/internal/slots"
 	"github.com/legion-cron/legion-cron/jobs"
 	"github.com/legion-cron/legion-cron/jobs/ledger"
@@ -86,6 +87,9 @@ type Daemon struct {
 	presence *presence
 	guardian *guardian.Guardian
 	watch    *probe.Watch
+	metrics  *metrics.Metrics
+	calendar []dated       // guarded by mu
+	recount  chan struct{} // holds a token when jobs may have come
 	// uncertified holds a token when the death certificate may be out of date.
 	uncertified chan struct{}
 	herald      *hooks.Herald
@@ -109,7 +113,7 @@ func New(cfg *config.Config, opts Options) (*Daemon, error) {
 	}
 	d := &Daemon{
 		opts: opts, clock: opts.Clock, cfg: cfg, name: cfg.Node.Name, lords: newChronicle(),
-		uncertified: make(chan struct{}, 1), mustered: make(chan struct{}, 1), suspended: map[string]*suspension{},
+		uncertified: make(chan struct{}, 1), mustered: make(chan struct{}, 1), recount: make(chan struct{}, 1), suspended: map[string]*suspension{},
 	}
 	if d.clock == nil {
 		d.clock = systemClock
@@ -284,6 +288,8 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	})
 	// Nothing can fail any more, so runs may start: what takes back a failed
 	// start does not wait for any.
+	d.measured(d.cfg, all)
+	d.spawn("metrics", d.recallLasts, nil)
 	d.foreman.post(slots.Configure{Jobs: all})
 	d.onUndo("end suspensions", d.endSuspensions)
 	d.herald.Configure(hooksOf(d.cfg))
@@ -304,10 +310,12 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 
 // assemble makes the parts and tells them of each other.
 func (d *Daemon) assemble() {
+	d.metrics = metrics.New(d.opts.Version, d.measure)
 	d.api = control.Handler(backend{d})
 	d.courier = control.NewCourier(d.call, d.api)
 	d.scribe = newScribe(d.disk, d.protocol, d.log)
 	d.scribe.lone = func() bool { return d.gossip == nil }
+	d.count()
 	f := newForeman(slots.Config{
 		Node: d.name, Incarnation: d.incarnation, LostAfter: d.cfg.Node.LostAfter,
 		Ledger: reader{d.store}, Peers: peers{d.presence, d.protocol, d.clock},
@@ -324,7 +332,10 @@ func (d *Daemon) assemble() {
 	f.clock, f.log, f.store, f.disk, f.protocol, f.scribe, f.runs = d.clock, d.log, d.store, d.disk, d.protocol, d.scribe, d.runs
 	d.protocol.guardian, d.protocol.elected, d.protocol.changed = d.guardian, d.recertify, d.remuster
 	d.herald = d.newHerald()
-	d.protocol.observe = func(recs []jobs.Record) { f.post(slots.Observed{Records: recs}) }
+	d.protocol.observe = func(recs []jobs.Record) {
+		d.metrics.Heard(recs)
+		f.post(slots.Observed{Records: recs})
+	}
 	d.filler = &filler{
 		store: d.store, log: d.log, clock: d.clock, voters: d.otherVoters, learnt: d.protocol.observe,
 		keep: func() time.Duration { return d.config().Node.Keep },
@@ -527,17 +538,18 @@ func (d *Daemon) apply(cfg *config.Config) ([]string, error) {
 	if err := d.logs.SetLevel(cfg.Log.Level); err != nil {
 		return nil, err
 	}
-	if err := d.watch.Configure(looks); err != nil {
-		return nil, err
-	}
 	before := d.config()
 	if err := d.reloadKeys(cfg); err != nil {
+		return nil, err
+	}
+	if err := d.watch.Configure(looks); err != nil {
 		return nil, err
 	}
 	d.mu.Lock()
 	d.cfg = cfg
 	d.mu.Unlock()
 	d.foreman.post(slots.Configure{Jobs: all})
+	d.measured(cfg, all)
 	d.herald.Configure(hooksOf(cfg))
 	d.standBack("")
 	changes := config.Diff(before, cfg)

@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/legion-cron/legion-cron/jobs"
 	"github.com/legion-cron/legion-cron/jobs/ledger"
 )
 
@@ -19,7 +20,8 @@ const diskRetry = 500 * time.Millisecond
 type disk struct {
 	store   *ledger.Store
 	log     *zap.Logger
-	trouble func(string) // told when writes fail, and with "" when they work again
+	wrote   func([]jobs.Record) // told of records that are durable, not of those in batches
+	trouble func(string)        // told when writes fail, and with "" when they work again
 	queue   *mailbox[write]
 	done    chan struct{}
 }
@@ -84,6 +86,7 @@ func (d *disk) flush(ctx context.Context, group []write) {
 			}
 			for _, w := range group {
 				w.done(nil)
+				d.wrote(w.Records)
 			}
 			return
 		case errors.Is(err, ledger.ErrFull):

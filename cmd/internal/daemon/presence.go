@@ -132,6 +132,7 @@ type chronicle struct {
 	lords map[string]legion.VoteFor // Name: the lord; empty: none
 	last  map[string]control.Change
 	since map[string]time.Time
+	moved func(legion, reason string) // told of a lordship that has come to another node
 }
 
 func newChronicle() *chronicle {
@@ -162,6 +163,9 @@ func (c *chronicle) reigns(node, l string, term uint64, reason string, now time.
 		reason = "elected"
 	}
 	c.last[l] = control.Change{At: control.At(now), From: from, To: node, Reason: reason}
+	if from != node {
+		c.moved(l, reason)
+	}
 }
 
 // fell takes note that node's reign in a term is over.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/legion-cron/legion-cron/cmd/internal/guardian"
 	"github.com/legion-cron/legion-cron/cmd/internal/logging"
+	"github.com/legion-cron/legion-cron/cmd/internal/metrics"
 	"github.com/legion-cron/legion-cron/jobs"
 	"github.com/legion-cron/legion-cron/jobs/ledger"
 	"github.com/legion-cron/legion-cron/legion"
@@ -50,6 +51,7 @@ type protocol struct {
 	changed func()               // told that nodes may have come, gone or changed; likewise
 
 	guardian *guardian.Guardian // nil: none; set before run
+	metrics  *metrics.Metrics   // set before run
 
 	mu    sync.Mutex
 	core  *legion.Core
@@ -184,6 +186,16 @@ func (p *protocol) propose(legionName string, term uint64, batch jobs.Batch, don
 		done(err)
 		return
 	}
+	if term > 0 {
+		began, answer := p.clock().Boot, done
+		done = func(err error) {
+			if err == nil {
+				p.metrics.Claimed(p.clock().Boot - began)
+				p.metrics.Decided(batch.Records)
+			}
+			answer(err)
+		}
+	}
 	p.proposalsMu.Lock()
 	p.nextID++
 	id := p.nextID
@@ -235,7 +247,11 @@ func (p *protocol) step(ev legion.Event) {
 	actions := p.core.Step(p.clock(), ev)
 	p.vouch()
 	p.mu.Unlock()
-	switch ev.(type) {
+	switch ev := ev.(type) {
+	case legion.Receive:
+		if _, ok := ev.Message.Body.(legion.BeatAck); ok {
+			p.metrics.BeatAnswered()
+		}
 	case legion.Announced, legion.Membership:
 		p.changed()
 	}
@@ -345,6 +361,8 @@ func (p *protocol) persist(a legion.Persist) {
 func (p *protocol) send(s legion.Send) {
 	m := s.Message
 	switch b := m.Body.(type) {
+	case legion.Beat:
+		p.metrics.Beat()
 	case legion.Ask:
 		h := p.store.UnsettledHash(b.Legion)
 		b.Hash = h[:]

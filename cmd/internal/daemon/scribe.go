@@ -23,7 +23,8 @@ type scribe struct {
 	protocol *protocol
 	log      *zap.Logger
 	// lone reports that this node is the only voter: its own disk is the quorum.
-	lone func() bool
+	lone  func() bool
+	ended func(...jobs.Record) // told what put is given
 
 	queue   *mailbox[jobs.Record]
 	pending sync.WaitGroup // records that no quorum has yet
@@ -38,6 +39,7 @@ func newScribe(d *disk, p *protocol, log *zap.Logger) *scribe {
 func (s *scribe) put(recs ...jobs.Record) {
 	s.disk.put(ledger.Writes{Records: recs}, func(error) {})
 	s.publish(recs...)
+	s.ended(recs...)
 }
 
 // publish has the voters know of records that this disk has.
