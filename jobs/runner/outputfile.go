@@ -48,9 +48,15 @@ type OutputFile struct {
 	file    *os.File // that is written to
 	room    int64    // what it may still take
 	written int64    // of the whole output so far, kept or not
-	tail    []int64  // the offsets of the segments, at most two
+	kept    []span   // the head and at most two segments
 	err     error    // the first; nothing is written after it
+	closed  bool
+	joined  bool          // head and segments are one file
+	news    chan struct{} // closed at the next change; nil: nobody waits for it
 }
+
+// A span is a part of the whole output, from one offset to another.
+type span struct{ from, to int64 }
 
 // CreateOutput makes the file, and its directory if need be. Only the agent's
 // own user can read it.
@@ -63,7 +69,7 @@ func CreateOutput(path string, limit int64) (*OutputFile, error) {
 		return nil, fmt.Errorf("make output file: %w", err)
 	}
 	limit = max(limit, MinOutput) - markSize
-	return &OutputFile{path: path, half: limit / 2, fourth: limit / 4, file: f, room: limit / 2}, nil
+	return &OutputFile{path: path, half: limit / 2, fourth: limit / 4, file: f, room: limit / 2, kept: make([]span, 1, 3)}, nil
 }
 
 // Line appends a line of either stream. An error (a full disk, say) ends the
@@ -89,21 +95,31 @@ func (o *OutputFile) write(line []byte) error {
 	n, err := o.file.Write(line)
 	o.room -= int64(n)
 	o.written += int64(n)
+	o.kept[len(o.kept)-1].to = o.written
+	o.tell()
 	return err
+}
+
+// tell wakes those who follow.
+func (o *OutputFile) tell() {
+	if o.news != nil {
+		close(o.news)
+		o.news = nil
+	}
 }
 
 // turn goes on to the next segment and forgets the one before the last.
 func (o *OutputFile) turn() error {
-	if len(o.tail) == 2 {
-		if err := os.Remove(segment(o.path, o.tail[0])); err != nil {
+	if len(o.kept) == 3 {
+		if err := os.Remove(segment(o.path, o.kept[1].from)); err != nil {
 			return err
 		}
-		o.tail = o.tail[1:]
+		o.kept = slices.Delete(o.kept, 1, 2)
 	}
 	if err := o.file.Close(); err != nil {
 		return err
 	}
-	if len(o.tail) == 0 {
+	if len(o.kept) == 1 {
 		if err := os.Mkdir(o.path+tailDir, 0o700); err != nil {
 			return err
 		}
@@ -113,7 +129,7 @@ func (o *OutputFile) turn() error {
 		return err
 	}
 	o.file, o.room = f, o.fourth
-	o.tail = append(o.tail, o.written)
+	o.kept = append(o.kept, span{o.written, o.written})
 	return nil
 }
 
@@ -128,8 +144,11 @@ func (o *OutputFile) Close() error {
 	if errors.Is(err, os.ErrClosed) { // turn had closed it before it failed
 		err = o.err
 	}
-	o.file, o.err = nil, os.ErrClosed
-	if err = errors.Join(err, sealOutput(o.path)); err != nil {
+	o.file, o.err, o.closed = nil, os.ErrClosed, true
+	defer o.tell()
+	unsealed := sealOutput(o.path)
+	o.joined = unsealed == nil
+	if err = errors.Join(err, unsealed); err != nil {
 		return fmt.Errorf("write output file: %w", err)
 	}
 	return nil
@@ -228,7 +247,7 @@ func openOutput(path string) (_ *outputReader, err error) {
 	end := head.Size() // of what we have, in the whole output
 	for _, at := range segments {
 		if at > end {
-			r.parts = append(r.parts, strings.NewReader(fmt.Sprintf("[... %d bytes cut ...]\n", at-end)))
+			r.parts = append(r.parts, strings.NewReader(cutLine(at-end)))
 		}
 		part, err := r.add(segment(path, at))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -242,6 +261,9 @@ func openOutput(path string) (_ *outputReader, err error) {
 	r.Reader = io.MultiReader(r.parts...)
 	return r, nil
 }
+
+// cutLine stands for bytes that are not kept.
+func cutLine(n int64) string { return fmt.Sprintf("[... %d bytes cut ...]\n", n) }
 
 // add opens one of the files, to be read up to its present size.
 func (r *outputReader) add(path string) (fs.FileInfo, error) {

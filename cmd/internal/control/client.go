@@ -117,13 +117,9 @@ func change[T any](ctx context.Context, c *Client, path string, body any) (T, er
 // do sends one request and decodes the answer: a T, or an *Error.
 func do[T any](ctx context.Context, c *Client, method, path string, send []byte) (T, error) {
 	var zero T
-	req, err := http.NewRequestWithContext(ctx, method, "http://legion-cron"+path, bytes.NewReader(send))
+	resp, err := c.send(ctx, method, path, send)
 	if err != nil {
-		return zero, fmt.Errorf("ask %s: %w", path, err)
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return zero, c.unreachable(err)
+		return zero, err
 	}
 	defer resp.Body.Close()
 	if names := resp.Header.Get(silentHeader); names != "" && c.Silent != nil {
@@ -134,6 +130,19 @@ func do[T any](ctx context.Context, c *Client, method, path string, send []byte)
 		return zero, c.unreachable(err)
 	}
 	return v, err
+}
+
+// send sends one request; body, unless nil, goes with it.
+func (c *Client) send(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://legion-cron"+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", path, err)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.unreachable(err)
+	}
+	return resp, nil
 }
 
 // unreachable says in one line why there was no answer.

@@ -16,12 +16,12 @@ import (
 
 // Limits of what passes between nodes.
 const (
-	routeTimeout = 10 * time.Second // until an answer begins
-	maxPiece     = 128 << 10        // bytes of an answer that travel together
-	maxWindow    = 8                // pieces that wait for a slow reader
-	maxFlows     = 64               // long answers at a time, in each direction
-	keepAlive    = 5 * time.Second  // between two signs of life of a long answer
-	flowLost     = 4 * keepAlive    // without one it is over
+	routeTimeout = 5 * time.Second // until an answer begins
+	maxPiece     = 128 << 10       // bytes of an answer that travel together
+	maxWindow    = 8               // pieces that wait for a slow reader
+	maxFlows     = 64              // long answers at a time, in each direction
+	keepAlive    = 5 * time.Second // between two signs of life of a long answer
+	flowLost     = 4 * keepAlive   // without one it is over
 	fullPause    = 50 * time.Millisecond
 	maxParcel    = 1 << 20 // encoded
 )

@@ -15,11 +15,12 @@
 //	GET  /v1/jobs                 []Job
 //	GET  /v1/jobs/{name}/next     Next; ?from= &n=
 //	GET  /v1/runs                 []Run, newest first; ?job= &since= &outcome= &limit=
+//	GET  /v1/runs/{id}/output     text, from the node of the run; ?follow=true
 //	GET  /v1/metrics              in the format of Prometheus
 //	GET  /v1/lord/{legion}        Lord: 200 on the lord, 503 elsewhere, 404 unknown legion
 //	POST /v1/node/reload          Reload
 //
-// Every answer but that of metrics is JSON. Keys are always present and never change: a moment
+// Every answer but those two texts is JSON. Keys are always present and never change: a moment
 // that is not known is null, a list without entries is [].
 //
 // # Which node acts

@@ -17,6 +17,7 @@ type Backend interface {
 	Watcher
 	Planner
 	Historian
+	Archivist
 	Reloader
 	Locksmith
 	Crier
@@ -89,6 +90,7 @@ func Handler(b Backend) http.Handler {
 	get("/v1/lord/{legion}", func(r *http.Request) (any, error) { return b.Lord(r.Context(), r.PathValue("legion")) })
 	post("/v1/node/reload", func(r *http.Request) (any, error) { return b.Reload(r.Context()) })
 	mux.Handle("/v1/metrics", only(http.MethodGet, at(rs, here, b.Metrics())))
+	output(rs, b)
 	keys(b, get, post)
 	scrolls(b, rs)
 

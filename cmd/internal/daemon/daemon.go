@@ -322,9 +322,9 @@ func (d *Daemon) assemble() {
 	}, d.clock())
 	d.foreman = f
 	d.runs = &runs{
-		host: d.host, output: d.logs, log: d.log, clock: d.clock, disk: d.disk, scribe: d.scribe,
+		host: d.host, logs: d.logs, log: d.log, clock: d.clock, disk: d.disk, scribe: d.scribe,
 		dir: filepath.Join(d.cfg.Node.StateDir, "output"), trusted: d.protocol.trusted, guard: d.protocol.guard, stopping: f.stopping,
-		living: map[string]*runner.Process{}, wanted: map[string]wish{},
+		living: map[string]*runner.Process{}, files: map[string]*runner.OutputFile{}, wanted: map[string]wish{},
 	}
 	if n := d.cfg.Node.MaxRuns; n > 0 {
 		d.runs.limit = make(chan struct{}, n)

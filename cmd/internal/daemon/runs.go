@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"io"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -20,7 +21,7 @@ import (
 // runs starts processes for claims and says how they ended.
 type runs struct {
 	host     *runner.Host
-	output   *logging.Log
+	logs     *logging.Log
 	log      *zap.Logger
 	clock    clock
 	disk     *disk
@@ -33,9 +34,10 @@ type runs struct {
 
 	mu     sync.Mutex
 	living map[string]*runner.Process // by run id
-	wanted map[string]wish            // runs to be ended that have no process yet
-	killed bool                       // no new ones
-	ending string                     // why all are to end politely, new ones too
+	files  map[string]*runner.OutputFile
+	wanted map[string]wish // runs to be ended that have no process yet
+	killed bool            // no new ones
+	ending string          // why all are to end politely, new ones too
 }
 
 // A wish is that a run end.
@@ -167,6 +169,28 @@ func (r *runs) execute(j jobs.Job, rec jobs.Record) jobs.Record {
 	return rec
 }
 
+func (r *runs) outputPath(run string) string { return filepath.Join(r.dir, run+".log") }
+
+// output returns what copies the output of a run: what there is, or with
+// follow until the run ends.
+func (r *runs) output(ctx context.Context, run string, follow bool) (func(io.Writer) error, error) {
+	r.mu.Lock()
+	file := r.files[run]
+	r.mu.Unlock()
+	if follow && file != nil {
+		return func(w io.Writer) error { return file.Follow(ctx, w) }, nil
+	}
+	whole, err := runner.ReadOutput(r.outputPath(run))
+	if err != nil {
+		return nil, err
+	}
+	return func(w io.Writer) error {
+		defer whole.Close()
+		_, err := io.Copy(w, whole)
+		return err
+	}, nil
+}
+
 // process starts the process of rec, waits for it, and returns rec with the outcome.
 func (r *runs) process(j jobs.Job, rec jobs.Record, log *zap.Logger) jobs.Record {
 	spec := runner.FromJob(j)
@@ -176,16 +200,24 @@ func (r *runs) process(j jobs.Job, rec jobs.Record, log *zap.Logger) jobs.Record
 		rec.State, rec.Reason, rec.ExitCode, rec.Ended = jobs.Failed, err.Error(), -1, r.clock().Wall.UTC()
 		return rec
 	}
-	file, err := runner.CreateOutput(filepath.Join(r.dir, rec.Run+".log"), j.MaxOutput)
+	file, err := runner.CreateOutput(r.outputPath(rec.Run), j.MaxOutput)
 	if err != nil {
 		return failed(err)
 	}
+	r.mu.Lock()
+	r.files[rec.Run] = file
+	r.mu.Unlock()
 	defer func() {
+		defer func() {
+			r.mu.Lock()
+			delete(r.files, rec.Run)
+			r.mu.Unlock()
+		}()
 		if err := file.Close(); err != nil {
 			log.Warn("output is not complete", zap.Error(err))
 		}
 	}()
-	lines := r.output.Output(rec.Job, logging.Legion(rec.Slot.Legion), logging.Term(rec.Term), logging.Job(rec.Job),
+	lines := r.logs.Output(rec.Job, logging.Legion(rec.Slot.Legion), logging.Term(rec.Term), logging.Job(rec.Job),
 		logging.Slot(rec.Slot.String()), logging.Run(rec.Run), logging.Attempt(rec.Attempt))
 	defer r.guard(j, rec)()
 	p, err := r.host.Start(spec, runner.Tee(file, lines))

@@ -1,0 +1,56 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+
+	"github.com/google/uuid"
+
+	"github.com/legion-cron/legion-cron/cmd/internal/control"
+	"github.com/legion-cron/legion-cron/jobs"
+	"github.com/legion-cron/legion-cron/jobs/ledger"
+)
+
+const runsHint = "legion-cron runs --json lists them"
+
+// run finds a run by its id.
+func (d *Daemon) run(_ context.Context, id string) (jobs.Record, error) {
+	if _, err := uuid.Parse(id); err != nil { // it becomes part of a file's name, too
+		return jobs.Record{}, control.NotFound(runsHint, "no run %q", id)
+	}
+	recs, err := d.store.Runs(ledger.Query{Run: id, Limit: 1})
+	if err != nil {
+		return jobs.Record{}, err
+	}
+	if len(recs) == 0 {
+		return jobs.Record{}, control.NotFound(runsHint, "no run %s", id)
+	}
+	return recs[0], nil
+}
+
+// RunNode implements control.Archivist.
+func (b backend) RunNode(ctx context.Context, id string) (string, error) {
+	rec, err := b.d.run(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	if rec.Node == "" {
+		return "", control.NotFound("it waits for the runs before it", "run %s has no node yet", id)
+	}
+	return rec.Node, nil
+}
+
+// Output implements control.Archivist.
+func (b backend) Output(ctx context.Context, id string, follow bool) (func(io.Writer) error, error) {
+	rec, err := b.d.run(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	out, err := b.d.runs.output(ctx, id, follow)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, control.NotFound("", "there is no output of run %s (%v)", id, rec.State)
+	}
+	return out, err
+}
