@@ -346,7 +346,8 @@ func (d *Daemon) assemble() {
 	}
 	d.protocol.unreign = func(a legion.Unreign) {
 		d.lords.fell(d.name, a.Legion, a.Term, a.Reason, d.clock().Wall)
-		d.log.Info("no longer lord: "+a.Reason, logging.Event("unlord"), logging.Legion(a.Legion), logging.Term(a.Term))
+		d.log.Info("no longer lord: "+a.Reason, logging.Event("unlord"), logging.Legion(a.Legion), logging.Term(a.Term),
+			logging.Boot(d.protocol.reignedUntil(a.Legion)))
 		d.unreigns(a)
 	}
 }

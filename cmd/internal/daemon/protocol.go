@@ -65,6 +65,7 @@ type protocol struct {
 	broken  atomic.Bool       // a Persist failed for good
 	synced  chan struct{}     // holds a token when durable has grown
 	held    []legion.Send     // wait for durable
+	now     legion.Now        // of the step whose actions are being done
 	state   atomic.Pointer[[]byte]
 
 	dropped atomic.Uint64
@@ -178,6 +179,19 @@ func (p *protocol) status() legion.Status {
 	return p.core.Status(p.clock())
 }
 
+// reignedUntil is when a reign that has just ended did so, at the latest, by
+// CLOCK_BOOTTIME: now, or before that when its trust ran out, which an agent
+// that was frozen learns late. It belongs to the goroutine that steps.
+func (p *protocol) reignedUntil(legionName string) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.clock().Boot
+	if until, ok := p.core.HeldUntil(legionName); ok {
+		return min(now, until.Boot)
+	}
+	return now
+}
+
 // propose asks for a quorum write; done is called once, with nil when it is
 // committed. Term 0 asks for an unfenced write.
 func (p *protocol) propose(legionName string, term uint64, batch jobs.Batch, done func(error)) {
@@ -244,7 +258,8 @@ func (p *protocol) step(ev legion.Event) {
 		ev = n.Receive
 	}
 	p.mu.Lock()
-	actions := p.core.Step(p.clock(), ev)
+	p.now = p.clock()
+	actions := p.core.Step(p.now, ev)
 	p.vouch()
 	p.mu.Unlock()
 	switch ev := ev.(type) {
@@ -314,6 +329,9 @@ func (p *protocol) do(a legion.Action) {
 		fields := []zap.Field{logging.Event(a.Event)}
 		if a.Legion != "" {
 			fields = append(fields, logging.Legion(a.Legion), logging.Term(a.Term))
+		}
+		if a.Event == "lord" {
+			fields = append(fields, logging.Boot(p.now.Boot))
 		}
 		if a.Warn {
 			p.log.Warn(a.Text, fields...)

@@ -1,6 +1,7 @@
 package logging
 
 import (
+	"strconv"
 	"time"
 
 	"go.uber.org/zap"
@@ -21,6 +22,7 @@ const (
 	keyNode    = "node"
 	keyTook    = "took"
 	keyDropped = "dropped"
+	keyBoot    = "boot"
 )
 
 // Legion is the legion that the line is about. Empty: the line has no such field.
@@ -67,6 +69,13 @@ func Exit(code int) zap.Field { return zap.Int(keyExit, code) }
 // Node is the node that the line is about. Every line has its own node's name
 // already; this is for another's.
 func Node(name string) zap.Field { return text(keyNode, name) }
+
+// Boot is a moment by CLOCK_BOOTTIME, which all processes of a machine share and
+// nobody sets: in seconds since the machine's start. A reign is from the boot
+// of its "lord" line to that of its "unlord" line, however late they are written.
+func Boot(at time.Duration) zap.Field {
+	return zap.String(keyBoot, strconv.FormatFloat(at.Seconds(), 'f', 6, 64))
+}
 
 // Took is how long it took.
 func Took(d time.Duration) zap.Field { return zap.Duration(keyTook, d) }
