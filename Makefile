@@ -4,7 +4,7 @@ LDFLAGS  = -s -w -X main.version=$(VERSION)
 .PHONY: help build test race lint fuzz sim mutations sweep model huge
 
 help: ## say what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 build: ## the static binary, ./legion-cron
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o legion-cron ./cmd/legion-cron
@@ -37,3 +37,24 @@ model: ## the models with spin, at the larger bounds too
 
 huge: ## the newest 50 runs of a job among RUNS (10000000): 10 ms at most; needs 8 GB in TMPDIR
 	go test -count=1 -timeout 1h -v -run TestNewestOfMany ./jobs/ledger -args -ledger.huge $(or $(RUNS),10000000)
+
+# Figures for docs/measurements.md, each run its own rows. ARGS says what of it:
+# -events, -nodes, -profiles, -trials, -probe, -idle, -window, -soak.
+MEASURE = go test -count=1 -timeout 6h -v ./cmd/internal/measure -run
+ALL = -nodes 3,5 -profiles lan,fast
+IDLE = -idle 3x1,3x10,3x100,3x1000,10x1,30x1,50x1
+
+measure: ## how long a legion is without a lord (70 minutes); ARGS="-events kill -nodes 3,5 ..."
+	$(MEASURE) 'TestSuccession$$' -args -measure $(or $(ARGS),-trials 20 $(ALL))
+
+onelord: ## never two lords at once, whatever is done (40 minutes); ARGS as for measure
+	$(MEASURE) 'TestOneLord$$' -args -measure $(or $(ARGS),-trials 3 $(ALL))
+
+merge: ## how soon a partition of two minutes grows together
+	$(MEASURE) 'TestMerge$$' -args -measure $(ARGS)
+
+measure-idle: ## what a node costs when nothing happens (25 minutes)
+	$(MEASURE) 'TestIdle$$' -args -measure $(or $(ARGS),-window 1m $(IDLE))
+
+soak: ## twenty minutes of random faults
+	$(MEASURE) 'TestSoak$$' -args -measure $(or $(ARGS),-soak 20m)

@@ -45,6 +45,7 @@ var layers = map[string][]string{
 	"cmd/internal/lab":      {}, // hosts for tests of the real binary
 	"cmd/internal/logging":  {},
 	"cmd/internal/metrics":  {"jobs"},
+	"cmd/internal/measure":  {"cmd/internal/control", "cmd/internal/guardian", "cmd/internal/lab", "jobs/runner"}, // tests alone
 	"cmd/internal/web":      {"cmd/internal/control"},
 	"cmd/internal/slots":    {"jobs", "legion", "scheduler", "scheduler/cronspec"},
 	"cmd/internal/sim":      {"cmd/internal/slots", "checks", "jobs", "jobs/ledger", "legion", "scheduler", "scheduler/cronspec"},

@@ -191,7 +191,7 @@ func TestKeys(t *testing.T) {
 		v    any
 		keys string
 	}{
-		{Status{}, "node incarnation version cluster legions"},
+		{Status{}, "node incarnation version cluster legions process"},
 		{Cluster{}, "id epoch voters members"},
 		{Member{}, "name addr state incarnation version clock_skew_ms"},
 		{Legion{}, "name lord term since trusted_ms quorum votes safe agreed succession members last_change"},

@@ -59,6 +59,14 @@ type Status struct {
 	Version     string       `json:"version"`
 	Cluster     Cluster      `json:"cluster"`
 	Legions     List[Legion] `json:"legions"`
+	Process     Process      `json:"process"`
+}
+
+// Process is what the agent itself takes.
+type Process struct {
+	Started    Time `json:"started"`
+	Goroutines int  `json:"goroutines"`
+	HeapBytes  int  `json:"heap_bytes"` // in use, with what is not yet collected
 }
 
 // Cluster is the electorate and everybody who has been heard of.

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/hex"
 	"maps"
+	"runtime"
+	"runtime/metrics"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,7 +29,7 @@ var _ control.Backend = backend{}
 func (b backend) Status(context.Context) (control.Status, error) {
 	d := b.d
 	s := d.protocol.status()
-	out := control.Status{Node: d.name, Incarnation: d.incarnation, Version: d.opts.Version}
+	out := control.Status{Node: d.name, Incarnation: d.incarnation, Version: d.opts.Version, Process: d.process()}
 	if e := s.Electorate; e != nil {
 		out.Cluster.ID, out.Cluster.Epoch = e.Cluster.String(), e.Epoch
 		for _, v := range e.Voters {
@@ -39,6 +41,13 @@ func (b backend) Status(context.Context) (control.Status, error) {
 		out.Legions = append(out.Legions, b.legion(s, l))
 	}
 	return out, nil
+}
+
+// process is what this agent takes.
+func (d *Daemon) process() control.Process {
+	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(heap)
+	return control.Process{Started: control.At(d.started), Goroutines: runtime.NumGoroutine(), HeapBytes: int(heap[0].Value.Uint64())}
 }
 
 func (b backend) members(s legion.Status) []control.Member {

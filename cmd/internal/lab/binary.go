@@ -1,11 +1,11 @@
 package lab
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -16,35 +16,50 @@ import (
 const binaryDir = "legion-cron-lab-"
 
 var built struct {
-	once sync.Once
-	dir  string
-	path string
-	err  error
+	mu    sync.Mutex
+	dir   string
+	paths map[string]string // by ldflags
 }
 
 // Binary builds cmd/legion-cron, once per test process, as it is shipped: a
 // static binary; or with the race detector, if the test has it.
 func Binary(t testing.TB) string {
 	t.Helper()
-	built.once.Do(func() { built.path, built.err = build() })
-	if built.err != nil {
-		t.Fatal(built.err)
-	}
-	return built.path
+	return BinaryWith(t, "")
 }
 
-func build() (string, error) {
+// BinaryWith is Binary with flags for the linker.
+func BinaryWith(t testing.TB, ldflags string) string {
+	t.Helper()
+	built.mu.Lock()
+	defer built.mu.Unlock()
+	if path := built.paths[ldflags]; path != "" {
+		return path
+	}
+	path, err := build(ldflags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if built.paths == nil {
+		built.paths = map[string]string{}
+	}
+	built.paths[ldflags] = path
+	return path
+}
+
+func build(ldflags string) (string, error) {
 	mod, err := exec.Command("go", "env", "GOMOD").Output()
 	if err != nil {
 		return "", fmt.Errorf("find module: %w", err)
 	}
 	root := filepath.Dir(strings.TrimSpace(string(mod)))
-	built.dir, err = os.MkdirTemp("", fmt.Sprintf("%s%d-", binaryDir, os.Getpid()))
-	if err != nil {
-		return "", fmt.Errorf("build legion-cron: %w", err)
+	if built.dir == "" {
+		if built.dir, err = os.MkdirTemp("", fmt.Sprintf("%s%d-", binaryDir, os.Getpid())); err != nil {
+			return "", fmt.Errorf("build legion-cron: %w", err)
+		}
 	}
-	path := filepath.Join(built.dir, "legion-cron")
-	args := []string{"build", "-o", path}
+	path := filepath.Join(built.dir, strconv.Itoa(len(built.paths)), "legion-cron")
+	args := []string{"build", "-ldflags", ldflags, "-o", path}
 	cgo := "0"
 	if raceEnabled {
 		args, cgo = append(args, "-race"), "1"
@@ -53,7 +68,7 @@ func build() (string, error) {
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", errors.Join(fmt.Errorf("build legion-cron: %w\n%s", err, out), os.RemoveAll(built.dir))
+		return "", fmt.Errorf("build legion-cron: %w\n%s", err, out)
 	}
 	return path, nil
 }

@@ -15,8 +15,13 @@ import (
 	"time"
 )
 
-// maxHosts fit the kernel's neighbour table, which all namespaces share.
-const maxHosts = 30
+const (
+	maxHosts = 60
+	// fewHosts find each other by ARP. More would not fit the kernel's table of
+	// neighbours, which all namespaces share; they get permanent entries, which
+	// do not count.
+	fewHosts = 20
+)
 
 const (
 	labPrefix  = "lc"         // of every namespace; the process's id follows
@@ -80,12 +85,15 @@ func New(t testing.TB, n int) *Lab {
 		l.Hosts = append(l.Hosts, h)
 		port := portOf(i)
 		l.run("ip", "netns", "add", h.namespace)
-		l.run("ip", "link", "add", "eth0", "netns", h.namespace, "type", "veth", "peer", "name", port, "netns", l.sw)
+		l.run("ip", "link", "add", "eth0", "address", macOf(i), "netns", h.namespace, "type", "veth", "peer", "name", port, "netns", l.sw)
 		l.run("ip", "-n", l.sw, "link", "set", port, "master", "br0", "up")
 		l.run("ip", "-n", h.namespace, "addr", "add", h.Addr+"/16", "brd", "10.88.255.255", "dev", "eth0")
 		l.run("ip", "-n", h.namespace, "link", "set", "eth0", "up")
 		l.run("ip", "-n", h.namespace, "link", "set", "lo", "up")
 		l.run("ip", "-n", h.namespace, "route", "add", "default", "dev", "eth0") // multicast wants one
+	}
+	if n > fewHosts {
+		l.introduce()
 	}
 	l.nft("add table bridge cuts")
 	l.nft("add chain bridge cuts forward { type filter hook forward priority 0; }")
@@ -101,6 +109,34 @@ func unavailable(t testing.TB, reason string) {
 	t.Skip(reason)
 }
 
+// macOf is a host's Ethernet address.
+func macOf(host int) string { return fmt.Sprintf("02:88:00:00:00:%02x", host) }
+
+// introduce tells every host where every other one is.
+func (l *Lab) introduce() {
+	l.t.Helper()
+	for _, h := range l.Hosts {
+		var batch strings.Builder
+		for _, other := range l.Hosts {
+			if other != h {
+				fmt.Fprintf(&batch, "neigh replace %s lladdr %s dev eth0 nud permanent\n", other.Addr, macOf(other.Number))
+			}
+		}
+		cmd := exec.Command("ip", "-n", h.namespace, "-batch", "-")
+		cmd.Stdin = strings.NewReader(batch.String())
+		if out, err := cmd.CombinedOutput(); err != nil {
+			l.t.Fatalf("introduce the hosts: %v\n%s", err, out)
+		}
+	}
+}
+
+// Switch is where the hosts' cables end, as a place for processes that look at
+// what passes: the port of host i is the interface that Port returns.
+func (l *Lab) Switch() *Host { return &Host{namespace: l.sw} }
+
+// Port is the switch's interface to a host.
+func (h *Host) Port() string { return portOf(h.Number) }
+
 func portOf(host int) string { return "p" + strconv.Itoa(host) }
 
 // CutHost pulls a host's cable: no packet passes, and it loses its link.
@@ -115,6 +151,25 @@ func (l *Lab) CutHost(host int) {
 func (l *Lab) Cut(from, to int) {
 	l.t.Helper()
 	l.nft(fmt.Sprintf("add rule bridge cuts forward iifname %s oifname %s ether type ip drop", portOf(from), portOf(to)))
+}
+
+// Isolate silently drops every frame to and from a host, all at one moment.
+func (l *Lab) Isolate(host int) {
+	l.t.Helper()
+	l.nft(fmt.Sprintf("add rule bridge cuts forward iifname %[1]s drop; add rule bridge cuts forward oifname %[1]s drop", portOf(host)))
+}
+
+// Deafen drops every IP packet to a host, which is heard all the same; Mute
+// the other way round.
+func (l *Lab) Deafen(host int) {
+	l.t.Helper()
+	l.nft(fmt.Sprintf("add rule bridge cuts forward oifname %s ether type ip drop", portOf(host)))
+}
+
+// Mute drops every IP packet from a host; see Deafen.
+func (l *Lab) Mute(host int) {
+	l.t.Helper()
+	l.nft(fmt.Sprintf("add rule bridge cuts forward iifname %s ether type ip drop", portOf(host)))
 }
 
 // Split cuts both ways between each host of one group and each of the other.

@@ -143,10 +143,13 @@ func (p *Proc) advance(re *regexp.Regexp) (match []string, changed <-chan struct
 }
 
 // Lines is all the output so far.
-func (p *Proc) Lines() []string {
+func (p *Proc) Lines() []string { return p.LinesFrom(0) }
+
+// LinesFrom is the output so far without its first lines.
+func (p *Proc) LinesFrom(first int) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return append([]string(nil), p.lines...)
+	return append([]string(nil), p.lines[min(first, len(p.lines)):]...)
 }
 
 func (p *Proc) tail() string {
