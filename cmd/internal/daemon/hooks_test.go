@@ -1,6 +1,7 @@
 package daemon_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -247,6 +248,68 @@ command = "echo ran $LEGION_SLOT $LEGION_NODE >> SHARED"
 	for _, r := range runs {
 		if r.Reason == "too late" {
 			t.Errorf("%s is missed: %s", r.Slot, r.Reason)
+		}
+	}
+}
+
+// hooking counts the processes of a node's hooks for an event.
+func hooking(event, node string) int {
+	n := 0
+	for _, pid := range pids() {
+		env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+		if bytes.Contains(env, []byte("LEGION_EVENT="+event+"\x00")) && bytes.Contains(env, []byte("LEGION_NODE="+node+"\x00")) {
+			n++
+		}
+	}
+	return n
+}
+
+// TestLordHookUnderWay: a lord hook that hangs does not outlive the lordship,
+// be the agent frozen, killed or stopped, and the unlord hook comes after it.
+func TestLordHookUnderWay(t *testing.T) {
+	c := newCluster(t, 3, `
+[legion.foobar]
+[legion.foobar.on]
+lord = ["cmd:echo lord $LEGION_TERM $LEGION_NODE >> SHARED; trap '' TERM; while :; do sleep 1; done", "cmd:echo second $LEGION_TERM $LEGION_NODE >> SHARED"]
+unlord = ["cmd:echo unlord $LEGION_TERM $LEGION_NODE >> SHARED"]
+`)
+	term := ""
+	for _, how := range []struct {
+		name   string
+		happen func(*agent)
+	}{
+		{"frozen", func(a *agent) { a.proc.Stop() }},
+		{"killed", func(a *agent) { a.proc.Kill(syscall.SIGKILL) }},
+		{"stopped", func(a *agent) { a.proc.Kill(syscall.SIGTERM) }},
+	} {
+		var lord *agent
+		for old := term; term == old; {
+			lord, term = c.reigning(nil, 20*time.Second) // any, but in another term
+		}
+		how.happen(lord)
+		c.waitWord(10*time.Second, word{"unlord", term, lord.name})
+		if n := hooking("lord", lord.name); n > 0 {
+			t.Errorf("%s: %d processes of the lord hook after the unlord hook", how.name, n)
+		}
+		switch how.name {
+		case "frozen":
+			c.reigning(lord, 20*time.Second)
+			lord.proc.Cont()
+			lab.Eventually(t, 10*time.Second, "the thawed agent's own unlord hook", func() bool {
+				return len(slices.DeleteFunc(c.words(), func(w word) bool { return w != word{"unlord", term, lord.name} })) == 2
+			})
+		case "killed":
+			c.start(lord)
+		case "stopped":
+			if st := lord.proc.Wait(20 * time.Second); st.ExitCode() != 0 {
+				t.Errorf("exit %d", st.ExitCode())
+			}
+		}
+	}
+	c.oneByOne()
+	for _, w := range c.words() {
+		if w.event == "second" {
+			t.Errorf("%v, after the first was killed", w)
 		}
 	}
 }

@@ -52,7 +52,6 @@ type Herald struct {
 	legions map[string]*posts
 	closed  bool
 	calls   sync.WaitGroup // lanes that are not idle
-	busy    int            // the same
 }
 
 // posts are one legion's hooks, and who calls them.
@@ -184,7 +183,6 @@ func (h *Herald) put(p *posts, l *lane, c *call) {
 	}
 	l.now = c // the lane is taken
 	h.calls.Add(1)
-	h.busy++
 	go h.run(p, l)
 }
 
@@ -195,7 +193,6 @@ func (h *Herald) run(p *posts, l *lane) {
 		h.mu.Lock()
 		if len(l.waiting) == 0 {
 			l.now = nil
-			h.busy--
 			h.mu.Unlock()
 			return
 		}
@@ -262,8 +259,8 @@ func (h *Herald) enter(p *posts, c *call) error {
 	}
 	c.After = func(string) { ended() }
 	err := h.Caller.Call(c.hooks, c.Call, &c.Calling)
-	if c.ending() != nil {
-		return errOver // whatever has become of it
+	if c.ending() != nil || err != nil && !h.Trusted(c.Legion, c.Term) {
+		return errOver // whatever has become of it; a guardian may have killed it
 	}
 	return err
 }
@@ -281,20 +278,28 @@ func (h *Herald) leave(p *posts, c *call) {
 	h.mu.Unlock()
 }
 
-// Busy reports whether any hook runs or waits.
+// Busy reports whether any hook runs or waits but for news.
 func (h *Herald) Busy() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.busy > 0
+	for _, p := range h.legions {
+		if p.throne.now != nil {
+			return true
+		}
+	}
+	return false
 }
 
-// Close calls the death hooks and returns when every hook has ended. Nothing
-// is called after it.
+// Close calls the death hooks and returns when every hook has ended. News are
+// cut short. Nothing is called after it.
 func (h *Herald) Close() {
 	h.mu.Lock()
 	if !h.closed {
 		h.closed = true
 		for name, p := range h.legions {
+			if p.news.waiting = nil; p.news.now != nil {
+				p.news.now.End("stopping", false)
+			}
 			if hooks := p.hooks[Death]; len(hooks) > 0 {
 				h.put(p, &p.throne, &call{Call: Call{Event: Death, Legion: name}, hooks: hooks})
 			}

@@ -136,7 +136,7 @@ func TestLife(t *testing.T) {
 	s.Tell(NodeJoined, "l", "n3")
 	s.Tell(NodeLeft, "l", "n3")
 	s.Tell(NodeLeft, "another", "n3")
-	lab.Eventually(t, patience, "news", func() bool { return !s.Busy() })
+	lab.Eventually(t, patience, "news", func() bool { return strings.Count(s.wrote(), "l:") == 4 })
 	s.crown(7)
 	s.wait("may go: <nil>")
 	s.depose(7, false)
@@ -331,9 +331,35 @@ func TestSlowNews(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(s.dir, "go"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	lab.Eventually(t, patience, "all news", func() bool { return len(strings.Fields(s.wrote())) == 1+maxNews })
 	s.Close()
 	if n := len(strings.Fields(s.wrote())); n != 1+maxNews {
 		t.Errorf("%d were called, want %d", n, 1+maxNews)
+	}
+}
+
+// TestCloseWithNews: who stops does not wait for news that hang, but does for
+// what is to be undone.
+func TestCloseWithNews(t *testing.T) {
+	s := newStage(t)
+	s.Configure(on(map[string][]Hook{
+		NodeJoined: s.cmds("echo x >> out; sleep 600"),
+		Lord:       s.cmds("true"),
+		Unlord:     s.cmds("sleep 0.2; echo undone >> out"),
+		Death:      s.cmds("echo dead >> out"),
+	}))
+	s.Tell(NodeJoined, "l", "n2")
+	s.Tell(NodeJoined, "l", "n3")
+	lab.Eventually(t, patience, "the first hook", func() bool { return s.wrote() == "x" })
+	s.crown(1)
+	s.wait("may go: <nil>")
+	s.depose(1, false)
+	if !s.Busy() {
+		t.Error("not busy with an unlord hook")
+	}
+	s.Close()
+	if s.wrote() != "x undone dead" {
+		t.Errorf("wrote %q", s.wrote())
 	}
 }
 
@@ -403,5 +429,26 @@ func TestHanging(t *testing.T) {
 	lab.Eventually(t, patience, "some time", func() bool { return time.Since(began) > 200*time.Millisecond })
 	if size() != before {
 		t.Error("the hook's child lives on")
+	}
+}
+
+// TestKilledByGuardian: a lord hook that was killed as the trust had run out
+// has not failed, though nobody has said yet that the reign is over.
+func TestKilledByGuardian(t *testing.T) {
+	s := newStage(t)
+	s.Configure(on(map[string][]Hook{Lord: s.cmds("until [ -e go ]; do sleep 0.01; done; kill -9 $$"), Unlord: s.cmds("echo undone >> out")}))
+	s.crown(1)
+	lab.Eventually(t, patience, "the reign", func() bool { return slices.Contains(s.list(), "reign 1") })
+	s.mu.Lock()
+	delete(s.lord, "l")
+	s.mu.Unlock()
+	if err := os.WriteFile(filepath.Join(s.dir, "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lab.Eventually(t, patience, "its end", func() bool { return !s.Busy() })
+	s.depose(1, true)
+	s.wait("let go 1")
+	if want := []string{"reign 1", "leave lost=true", "left", "let go 1"}; !slices.Equal(s.list(), want) || s.wrote() != "undone" {
+		t.Errorf("told %q, want %q; wrote %q", s.list(), want, s.wrote())
 	}
 }
