@@ -80,3 +80,17 @@ func TestCheckCommands(t *testing.T) {
 		})
 	}
 }
+
+// The real systemctl says no unit of that name is active, whether systemd runs
+// here or not.
+func TestUnitCheck(t *testing.T) {
+	host, err := runner.New(runner.Config{Incarnation: "unit-test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = probe.Unit(commands{host, "n1"}, "c", "no-such-unit.service")(t.Context())
+	if err == nil || !strings.HasPrefix(err.Error(), "unit no-such-unit.service: ") {
+		t.Errorf("%v, want what systemctl says of the unit", err)
+	}
+	t.Log(err)
+}
