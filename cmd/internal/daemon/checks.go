@@ -126,19 +126,39 @@ func announcedChecks(reports []checks.Report) []legion.Check {
 	return all
 }
 
-// showChecks adds to a member of a legion what its node says of its checks, of
-// which weight is the sum. It reports whether one of them makes it unfit.
-func showChecks(m *control.LegionMember, n *legion.NodeState, name string, weight int) (vetoed bool) {
+// unfitBy says which check makes a node unfit for a legion; empty: none does.
+func unfitBy(n *legion.NodeState, c legion.Candidacy) string {
+	if c.Fit {
+		return ""
+	}
+	for _, check := range n.Checks {
+		if check.Veto && check.Of(c.Legion) {
+			return reportOf(check).String()
+		}
+	}
+	if c.Valor > 0 && c.Valor+c.Weight <= 0 {
+		return fmt.Sprintf("checks leave nothing of its valor of %d: %+d", c.Valor, c.Weight)
+	}
+	return ""
+}
+
+func reportOf(c legion.Check) checks.Report {
+	return checks.Report{Name: c.Name, State: checks.State(c.State), Valor: c.Valor, Veto: c.Veto, Reason: c.Reason}
+}
+
+// showChecks adds to a member of a legion what its node says of its checks. It
+// reports whether one of them makes it unfit.
+func showChecks(m *control.LegionMember, n *legion.NodeState, of legion.Candidacy) (vetoed bool) {
+	weight := of.Weight
 	for _, c := range n.Checks {
-		if !c.Of(name) {
+		if !c.Of(of.Legion) {
 			continue
 		}
 		weight -= c.Valor
 		vetoed = vetoed || c.Veto
 		m.Checks = append(m.Checks, control.Check{Name: c.Name, State: c.State, Valor: c.Valor})
 		if c.State != string(checks.Passing) || c.Valor != 0 {
-			r := checks.Report{Name: c.Name, State: checks.State(c.State), Valor: c.Valor, Veto: c.Veto, Reason: c.Reason}
-			m.Reasons = append(m.Reasons, r.String())
+			m.Reasons = append(m.Reasons, reportOf(c).String())
 		}
 	}
 	if weight != 0 {

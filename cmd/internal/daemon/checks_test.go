@@ -187,8 +187,9 @@ func TestRedisDies(t *testing.T) {
 	// Every node knows why.
 	for _, a := range c.agents {
 		lab.Eventually(t, 10*time.Second, a.name+" knows of the check", func() bool {
-			_, m := member(t, control.NewClient(a.socket), first.name)
-			return states(m) == "redis failing +0" && !m.Fit && strings.Contains(strings.Join(m.Reasons, "; "), "is gone")
+			l, m := member(t, control.NewClient(a.socket), first.name)
+			return l.LastChange != nil && strings.HasPrefix(l.LastChange.Reason, "check redis is failing (required)") &&
+				states(m) == "redis failing +0" && !m.Fit && strings.Contains(strings.Join(m.Reasons, "; "), "is gone")
 		})
 	}
 	serve(first)

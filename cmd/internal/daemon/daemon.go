@@ -445,6 +445,9 @@ func (d *Daemon) merge(b []byte) {
 	if !ok {
 		return
 	}
+	for _, c := range s.Legions {
+		d.lords.fits(s.Name, c.Legion, unfitBy(&s, c), now)
+	}
 	for _, r := range s.Reigns {
 		d.lords.reigns(s.Name, r.Legion, r.Term, "", now)
 	}

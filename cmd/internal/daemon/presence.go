@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"sync"
 	"time"
 
@@ -132,12 +133,19 @@ type chronicle struct {
 	lords map[string]legion.VoteFor // Name: the lord; empty: none
 	last  map[string]control.Change
 	since map[string]time.Time
+	unfit map[candidacy]string        // why a node says that it may not be lord
 	moved func(legion, reason string) // told of a lordship that has come to another node
 }
 
 func newChronicle() *chronicle {
-	return &chronicle{lords: map[string]legion.VoteFor{}, last: map[string]control.Change{}, since: map[string]time.Time{}}
+	return &chronicle{lords: map[string]legion.VoteFor{}, last: map[string]control.Change{}, since: map[string]time.Time{}, unfit: map[candidacy]string{}}
 }
+
+// A candidacy is a node in a legion.
+type candidacy struct{ legion, node string }
+
+// afterwards is how much later than its successor a lord may tell why it fell.
+const afterwards = 5 * time.Second
 
 // reigns takes note that node reigns over l; reason says how it came to.
 func (c *chronicle) reigns(node, l string, term uint64, reason string, now time.Time) {
@@ -159,12 +167,34 @@ func (c *chronicle) reigns(node, l string, term uint64, reason string, now time.
 	if last := c.last[l]; reason == "" && last.To == "" && last.Reason != "" {
 		reason = last.Reason
 	}
-	if reason == "" {
-		reason = "elected"
+	if from != node {
+		reason = cmp.Or(reason, c.unfit[candidacy{l, from}])
 	}
+	reason = cmp.Or(reason, elected)
 	c.last[l] = control.Change{At: control.At(now), From: from, To: node, Reason: reason}
 	if from != node {
 		c.moved(l, reason)
+	}
+}
+
+// elected is the reason of a change of which no better one is known.
+const elected = "elected"
+
+// fits takes note of why a node may not be lord of l; empty: it may. Its word
+// may come after that of its successor.
+func (c *chronicle) fits(node, l, why string, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if why == "" {
+		delete(c.unfit, candidacy{l, node})
+		return
+	}
+	if len(c.unfit) < maxKnown {
+		c.unfit[candidacy{l, node}] = why
+	}
+	if last := c.last[l]; last.From == node && last.To != node && last.Reason == elected && now.Sub(last.At.Time) < afterwards {
+		last.Reason = why
+		c.last[l] = last
 	}
 }
 

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/hex"
 	"maps"
@@ -108,7 +109,7 @@ func (b backend) member(n *legion.NodeState, c legion.Candidacy, l legion.Legion
 	case c.Valor == 0:
 		m.Role = "arbiter"
 	}
-	vetoed := showChecks(&m, n, l.Legion, c.Weight)
+	vetoed := showChecks(&m, n, c)
 	if stands {
 		if load := r.Effective - c.Valor - c.Weight; load != 0 {
 			m.Reasons = append(m.Reasons, "lordships elsewhere "+signed(load))
@@ -122,10 +123,8 @@ func (b backend) member(n *legion.NodeState, c legion.Candidacy, l legion.Legion
 		}
 		switch {
 		case why != "":
-		case c.Valor+c.Weight <= 0:
-			why = "its checks leave nothing of its valor"
 		case !vetoed:
-			why = "unfit"
+			why = cmp.Or(unfitBy(n, c), "unfit")
 		}
 		if why != "" {
 			m.Reasons = append(m.Reasons, why)
