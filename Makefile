@@ -1,7 +1,7 @@
 VERSION ?= 0.1.0-dev
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 
-.PHONY: help build test race lint fuzz sim mutations sweep model huge
+.PHONY: help build test race lint fuzz sim mutations sweep model huge crashes
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -58,3 +58,7 @@ measure-idle: ## what a node costs when nothing happens (25 minutes)
 
 soak: ## twenty minutes of random faults
 	$(MEASURE) 'TestSoak$$' -args -measure $(or $(ARGS),-soak 20m)
+
+crashes: ## kill -9 an agent, and a writer of the ledger, 100 times each while they claim
+	go test -count=1 -timeout 1h -v -run TestAgentKilledWhileItClaims ./cmd/internal/daemon -args -crashes 100
+	go test -count=1 -timeout 1h -v -run 'TestKill$$' ./jobs/ledger -args -ledger.crashes 100

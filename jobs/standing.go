@@ -51,7 +51,7 @@ func (r Record) Voidable() bool {
 // overrules reports whether r, of a later term, was decided by a lord that did
 // not know of old.
 func (r Record) overrules(old Record) bool {
-	if !old.Voidable() || !r.concerns(old.Slot) || r.Key() == old.Key() {
+	if !old.Voidable() || !r.Concerns(old.Slot) || r.Key() == old.Key() {
 		return false
 	}
 	// A slot that was skipped or missed is at its end; an attempt is followed
@@ -59,9 +59,9 @@ func (r Record) overrules(old Record) bool {
 	return old.State == Skipped || old.State == Missed || r.Attempt <= old.Attempt
 }
 
-// concerns reports whether the record is about a slot: its own, or one of the
+// Concerns reports whether the record is about a slot: its own, or one of the
 // row that it stands for.
-func (r Record) concerns(s Slot) bool {
+func (r Record) Concerns(s Slot) bool {
 	if r.Slot == s {
 		return true
 	}

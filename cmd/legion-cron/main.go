@@ -61,7 +61,7 @@ func newRoot() *cobra.Command {
 	})
 	root.AddCommand(
 		newAgent(), newValidate(), newDemo(),
-		newStatus(), newJobs(), newNext(), newRuns(), newLogs(), newLord(), newScrolls(), newReload(),
+		newStatus(), newJobs(), newNext(), newRuns(), newShow(), newExplain(), newLogs(), newLord(), newScrolls(), newReload(),
 		newKeys(), newVersion(),
 	)
 	for _, verb := range root.Commands() {

@@ -24,7 +24,7 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"waitlord": waitLord},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"waitlord": waitLord, "waitrun": waitRun},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv(socketEnv, "none.sock") // relative: the same in every transcript
 			return nil
@@ -50,6 +50,25 @@ func waitLord(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		if time.Now().After(deadline) {
 			ts.Fatalf("no lord of %s: %+v, %v", args[0], l, err)
+		}
+	}
+}
+
+// waitRun JOB OUTCOME asks the script's agent until a run has come to that.
+func waitRun(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: waitrun JOB OUTCOME")
+	}
+	client := control.NewClient(ts.MkAbs(ts.Getenv(socketEnv)))
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(lordPatience); ; <-tick.C {
+		runs, err := client.Runs(context.Background(), control.RunsQuery{Job: args[0], Outcome: args[1]})
+		if err == nil && len(runs) > 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("no run of %s has %s: %v, %v", args[0], args[1], runs, err)
 		}
 	}
 }

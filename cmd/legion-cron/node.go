@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -19,7 +20,13 @@ func asks(cmd *cobra.Command) func() *control.Client {
 		path = control.DefaultSocket
 	}
 	cmd.Flags().StringVar(&path, "socket", path, "control socket of the agent, or "+socketEnv)
-	return func() *control.Client { return control.NewClient(path) }
+	return func() *control.Client {
+		c := control.NewClient(path)
+		c.Silent = func(names string) {
+			fmt.Fprintf(cmd.ErrOrStderr(), "legion-cron: no answer from %s: what is known there alone is missing\n", printable(names))
+		}
+		return c
+	}
 }
 
 // jsonFlag gives cmd the flag --json.

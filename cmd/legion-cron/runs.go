@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,7 +19,7 @@ func newRuns() *cobra.Command {
 	}
 	client := asks(cmd)
 	asJSON := jsonFlag(cmd)
-	since := cmd.Flags().String("since", "", "scheduled since: a duration like 90m or 2d, or RFC 3339")
+	since := cmd.Flags().String("since", "", "scheduled since: a duration like 90m or 2d, today, yesterday, a date, or RFC 3339")
 	outcome := cmd.Flags().String("outcome", "", "only this outcome: succeeded, failed, timed-out, killed, lost, skipped, missed, ...")
 	limit := cmd.Flags().IntP("limit", "n", control.DefaultRuns, fmt.Sprintf("at most this many, up to %d", control.MaxRuns))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -25,6 +27,9 @@ func newRuns() *cobra.Command {
 		q := control.RunsQuery{Limit: *limit}
 		if len(args) == 1 {
 			q.Job = args[0]
+			if err := checkName("job", q.Job); err != nil {
+				return err
+			}
 		}
 		if *limit < 1 || *limit > control.MaxRuns {
 			return &usageError{msg: fmt.Sprintf("bad limit %d", *limit), hint: fmt.Sprintf("a number from 1 to %d", control.MaxRuns)}
@@ -47,13 +52,28 @@ func newRuns() *cobra.Command {
 		if *asJSON {
 			return printJSON(cmd.OutOrStdout(), runs)
 		}
-		t := newTable("SCHEDULED", "JOB", "LEGION", "NODE", "OUTCOME", "TOOK", "LATE", "ATTEMPT", "WHY")
+		if len(runs) == 0 && q.Job != "" {
+			if err := known(cmd.Context(), client(), q.Job); err != nil {
+				return err
+			}
+		}
+		t := newTable("SCHEDULED", "JOB", "LEGION", "NODE", "OUTCOME", "TOOK", "LATE", "ATTEMPT", "RUN", "WHY")
 		for _, r := range runs {
-			t.row(clock(r.Scheduled, now), r.Job, r.Legion, r.Node, r.Outcome, took(r, now), late(r), fmt.Sprint(r.Attempt), why(r))
+			t.row(clock(r.Scheduled, now), r.Job, r.Legion, r.Node, r.Outcome, took(r, now), late(r), fmt.Sprint(r.Attempt), r.Run, why(r))
 		}
 		return t.print(cmd.OutOrStdout(), "no runs")
 	}
 	return cmd
+}
+
+// known refuses a job that no node lists, which is most often a slip.
+func known(ctx context.Context, client *control.Client, job string) error {
+	client.Silent = nil // that was said already
+	all, err := client.Jobs(ctx)
+	if err != nil || slices.ContainsFunc(all, func(j control.Job) bool { return j.Name == job }) {
+		return err
+	}
+	return &refusal{msg: fmt.Sprintf("no runs of %q, and no node lists such a job", job), hint: "legion-cron jobs lists them"}
 }
 
 // took is how long the run lasted, or has lasted so far.

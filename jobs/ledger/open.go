@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -35,6 +36,10 @@ const (
 	checkpointPages = 512
 	// logLimit is what is kept of the log file after a burst made it large.
 	logLimit = 8 << 20
+	// lockPatience is how long Open waits for what is left of a process that
+	// had the state directory and is dead, lockRetry how often it looks.
+	lockPatience = 2 * time.Second
+	lockRetry    = 10 * time.Millisecond
 	// readers is how many queries may run at once.
 	readers = 3
 	// checkWhole is the size up to which Open checks the whole file.
@@ -120,14 +125,22 @@ func lockDir(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		defer f.Close()
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+	for began := time.Now(); ; time.Sleep(lockRetry) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			break
 		}
-		pid := make([]byte, 32)
-		n, _ := f.ReadAt(pid, 0) // io.EOF: it is short
-		return nil, fmt.Errorf("%w by process %s", ErrInUse, strings.TrimSpace(string(pid[:n])))
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
+		}
+		text := make([]byte, 32)
+		n, _ := f.ReadAt(text, 0) // io.EOF: it is short
+		pid, _ := strconv.Atoi(strings.TrimSpace(string(text[:n])))
+		// Of a process that was killed while it forked, a child may hold the
+		// lock until it executes.
+		if dying := pid > 0 && errors.Is(unix.Kill(pid, 0), unix.ESRCH); !dying || time.Since(began) > lockPatience {
+			return nil, errors.Join(fmt.Errorf("%w by process %d", ErrInUse, pid), f.Close())
+		}
 	}
 	// Overwritten in place: on a full disk the room of the old pid is all there is.
 	pid := fmt.Sprintf("%d\n", os.Getpid())

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -33,6 +34,12 @@ type Query struct {
 // newestFirst is the order of Runs. It is the same on every node, so that the
 // newest few of all nodes are among the newest few of each.
 const newestFirst = "ORDER BY at DESC, slot DESC, legion DESC, attempt DESC, run DESC"
+
+// NewestFirst compares records for sorting in the order of Runs.
+func NewestFirst(a, b jobs.Record) int {
+	return cmp.Or(cmp.Compare(orderedBy(b), orderedBy(a)), strings.Compare(b.Slot.String(), a.Slot.String()),
+		strings.Compare(b.Legion, a.Legion), cmp.Compare(b.Attempt, a.Attempt), strings.Compare(b.Run, a.Run))
+}
 
 // Runs returns the records that match and stand, newest slot first. The newest of all,
 // of a job, or a run by its id come from an index; Legion and Outcome are
@@ -87,6 +94,19 @@ func (s *Store) Runs(q Query) ([]jobs.Record, error) {
 			return found[:min(len(found), limit)], nil
 		}
 	}
+}
+
+// LastStart is when the newest run of a job that has started did so, if that
+// is among its newest few slots; else the zero time.
+func (s *Store) LastStart(legion, job string) (time.Time, error) {
+	const few = 20
+	var at sql.NullInt64
+	err := s.readDB.QueryRow("SELECT max(started) FROM (SELECT started FROM runs WHERE job = ? AND legion = ? ORDER BY at DESC LIMIT ?)",
+		job, legion, few).Scan(&at)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read last start: %w", s.explain(err))
+	}
+	return fromMillis(at), nil
 }
 
 // Lookup returns what the ledger has under the keys, settled or not, and

@@ -69,6 +69,23 @@ func TestRuns(t *testing.T) {
 	}
 }
 
+func TestLastStart(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir())
+	started, other := record("a", 1, jobs.Succeeded), record("a", 5, jobs.Running)
+	started.Started = started.At.Add(time.Second)
+	other.Legion, other.Started = "web", other.At
+	mustWrite(t, s, Writes{Records: []jobs.Record{started, other, record("a", 2, jobs.Skipped), record("b", 9, jobs.Missed)}})
+	for _, tt := range []struct {
+		legion, job string
+		want        time.Time
+	}{{"db", "a", started.Started}, {"web", "a", other.Started}, {"db", "b", time.Time{}}, {"", "a", time.Time{}}} {
+		if got, err := s.LastStart(tt.legion, tt.job); err != nil || !got.Equal(tt.want) {
+			t.Errorf("%s of %s: %v, %v, want %v", tt.job, tt.legion, got, err, tt.want)
+		}
+	}
+}
+
 // The queries that must be fast in a large ledger are answered by an index,
 // without looking at all rows and without sorting.
 func TestRunsUseIndexes(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
 	"github.com/legion-cron/legion-cron/jobs"
@@ -235,9 +237,12 @@ func TestStoreIsTheFoldOfMerge(t *testing.T) {
 					t.Fatalf("digest %+v, want %+v", d, want)
 				}
 			}
-			got, err := queryRecords(t.Context(), s.readDB, "SELECT "+runColumns+" FROM runs")
+			got, err := queryRecords(t.Context(), s.readDB, "SELECT "+runColumns+" FROM runs "+newestFirst)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if !slices.IsSortedFunc(got, NewestFirst) {
+				t.Fatalf("not in order: %v", got)
 			}
 			found := map[jobs.Key]jobs.Record{}
 			for _, r := range got {
@@ -364,6 +369,22 @@ func TestInUse(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	s.Close()
+	mustOpen(t, dir)
+}
+
+// What a killed process left behind may hold the lock for a moment.
+func TestLockOfTheDead(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	must(t, mustOpen(t, dir).Close())
+	cmd := exec.Command("true")
+	must(t, cmd.Run())
+	path := filepath.Join(dir, lockName)
+	must(t, os.WriteFile(path, fmt.Appendf(nil, "%d\n", cmd.Process.Pid), 0o600))
+	held, err := os.Open(path)
+	must(t, err)
+	must(t, unix.Flock(int(held.Fd()), unix.LOCK_EX))
+	time.AfterFunc(5*lockRetry, func() { held.Close() })
 	mustOpen(t, dir)
 }
 

@@ -12,11 +12,13 @@
 //
 //	GET  /v1/status               Status
 //	GET  /v1/members              []Member
-//	GET  /v1/jobs                 []Job
+//	GET  /v1/jobs                 []Job; ?scope=node: []Listing
+//	GET  /v1/jobs/{name}          Explanation; ?scope=node: as one node knows
 //	GET  /v1/jobs/{name}/next     Next; ?from= &n=
 //	GET  /v1/runs                 []Run, newest first; ?job= &since= &outcome= &limit=
 //	GET  /v1/runs/{id}/output     text, from the node of the run; ?follow=true
 //	GET  /v1/metrics              in the format of Prometheus
+//	GET  /v1/runs/{id}            Story, of a run or of the slot of that name; ?scope=node: its Tail
 //	GET  /v1/lord/{legion}        Lord: 200 on the lord, 503 elsewhere, 404 unknown legion
 //	POST /v1/node/reload          Reload
 //

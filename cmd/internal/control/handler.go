@@ -39,7 +39,13 @@ type Watcher interface {
 
 // Planner tells what is to run, and when.
 type Planner interface {
-	Jobs(ctx context.Context) ([]Job, error)
+	// Jobs returns those of all nodes, and the nodes that did not answer;
+	// Listings those of this node's configuration.
+	Jobs(ctx context.Context) (js []Job, silent []string, err error)
+	Listings(ctx context.Context) ([]Listing, error)
+	// Explain fails with NotFound if no node knows such a job; if own is set,
+	// if this one does not, and it then says nothing of others.
+	Explain(ctx context.Context, job string, own bool) (e Explanation, silent []string, err error)
 	// Next returns the first q.N instants after q.From at which the job is
 	// due. It fails with NotFound if this node knows no such job.
 	Next(ctx context.Context, q NextQuery) (Next, error)
@@ -47,8 +53,14 @@ type Planner interface {
 
 // Historian tells what has run.
 type Historian interface {
-	// Runs returns at most q.Limit runs, newest first.
-	Runs(ctx context.Context, q RunsQuery) ([]Run, error)
+	// Runs returns at most q.Limit runs of all nodes, newest first, and the
+	// nodes that did not answer.
+	Runs(ctx context.Context, q RunsQuery) (runs []Run, silent []string, err error)
+	// Story tells all about a run id or the name of a slot.
+	Story(ctx context.Context, run string) (s Story, silent []string, err error)
+	// Tail is the end of what a run of this node printed; it fails with
+	// NotFound if there is none.
+	Tail(ctx context.Context, run string) (Tail, error)
 }
 
 // Reloader reads the configuration again: all of it, or on any error nothing.
@@ -68,10 +80,6 @@ func Handler(b Backend) http.Handler {
 		s, err := b.Status(r.Context())
 		return s.Cluster.Members, err
 	})
-	get("/v1/jobs", func(r *http.Request) (any, error) {
-		js, err := b.Jobs(r.Context())
-		return List[Job](js), err
-	})
 	get("/v1/jobs/{name}/next", func(r *http.Request) (any, error) {
 		q, err := parseNextQuery(r.PathValue("name"), r.URL.Query(), time.Now())
 		if err != nil {
@@ -79,18 +87,11 @@ func Handler(b Backend) http.Handler {
 		}
 		return b.Next(r.Context(), q)
 	})
-	get("/v1/runs", func(r *http.Request) (any, error) {
-		q, err := parseRunsQuery(r.URL.Query(), time.Now())
-		if err != nil {
-			return nil, err
-		}
-		runs, err := b.Runs(r.Context(), q)
-		return List[Run](runs), err
-	})
 	get("/v1/lord/{legion}", func(r *http.Request) (any, error) { return b.Lord(r.Context(), r.PathValue("legion")) })
 	post("/v1/node/reload", func(r *http.Request) (any, error) { return b.Reload(r.Context()) })
 	mux.Handle("/v1/metrics", only(http.MethodGet, at(rs, here, b.Metrics())))
 	output(rs, b)
+	history(b, rs)
 	keys(b, get, post)
 	scrolls(b, rs)
 

@@ -22,6 +22,7 @@ type backend struct {
 	next    Next
 	reload  Reload
 	scrolls []Scroll
+	silent  []string
 	err     error
 
 	keyring Keyring
@@ -35,12 +36,29 @@ func (b *backend) Status(context.Context) (Status, error) { return b.status, b.e
 func (b *backend) Metrics() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("42")) })
 }
-func (b *backend) Jobs(context.Context) ([]Job, error)    { return b.jobs, b.err }
+func (b *backend) Jobs(context.Context) ([]Job, []string, error) {
+	return b.jobs, b.silent, b.err
+}
+func (b *backend) Listings(context.Context) ([]Listing, error) {
+	return []Listing{{Job: Job{Name: "own"}, Definition: "d"}}, b.err
+}
+func (b *backend) Explain(_ context.Context, job string, own bool) (Explanation, []string, error) {
+	if job != "backup" {
+		return Explanation{}, nil, NotFound("", "no job %q", job)
+	}
+	return Explanation{Job: job, Enabled: own}, b.silent, b.err
+}
+func (b *backend) Story(_ context.Context, run string) (Story, []string, error) {
+	return Story{Run: Run{Run: run}}, b.silent, b.err
+}
+func (b *backend) Tail(_ context.Context, run string) (Tail, error) {
+	return Tail{Node: "a", Path: run}, b.err
+}
 func (b *backend) Reload(context.Context) (Reload, error) { return b.reload, b.err }
 
-func (b *backend) Runs(_ context.Context, q RunsQuery) ([]Run, error) {
+func (b *backend) Runs(_ context.Context, q RunsQuery) ([]Run, []string, error) {
 	b.runsQuery = q
-	return b.runs, b.err
+	return b.runs, b.silent, b.err
 }
 
 func (b *backend) Next(_ context.Context, q NextQuery) (Next, error) {
@@ -91,7 +109,13 @@ func TestHandlerCodes(t *testing.T) {
 		{"HEAD", "/v1/status", 200, ``},
 		{"GET", "/v1/members", 200, `[]`},
 		{"GET", "/v1/jobs", 200, `[]`},
+		{"GET", "/v1/jobs?scope=node", 200, `"definition":"d"`},
+		{"GET", "/v1/jobs/backup", 200, `"job":"backup"`},
+		{"GET", "/v1/jobs/backup?scope=node", 200, `"enabled":true`},
+		{"GET", "/v1/jobs/nobodys", 404, `"error":"no job \"nobodys\""`},
 		{"GET", "/v1/runs", 200, `[]`},
+		{"GET", "/v1/runs/db%2Fbackup@2026-03-01T02:00:00Z", 200, `"run":"db/backup@2026-03-01T02:00:00Z"`},
+		{"GET", "/v1/runs/0195?scope=node", 200, `"path":"0195"`},
 		{"GET", "/v1/lord/mine", 200, `{"legion":"mine","lord":"a","term":7,"here":true}`},
 		{"GET", "/v1/lord/yours", 503, `{"legion":"yours","lord":"b","term":8,"here":false}`},
 		{"GET", "/v1/lord/nobodys", 404, `{"error":"no such legion \"nobodys\"","hint":"legion-cron status lists them"}`},
@@ -107,7 +131,7 @@ func TestHandlerCodes(t *testing.T) {
 		{"GET", "/", 404, `"error"`},
 		{"GET", "/v1/runs?limit=0", 400, `"error":"bad limit \"0\""`},
 		{"GET", "/v1/runs?limit=10001", 400, `10000`},
-		{"GET", "/v1/runs?since=yesterday", 400, `"error":"bad time \"yesterday\""`},
+		{"GET", "/v1/runs?since=tomorrow", 400, `"error":"bad time \"tomorrow\""`},
 		{"GET", "/v1/runs?outcome=nonsense", 400, `never started`},
 		{"GET", "/v1/jobs/x/next?n=x", 400, `"error":"bad n \"x\""`},
 		{"GET", "/v1/jobs/x/next?from=x", 400, `"error":"bad time \"x\""`},
@@ -171,13 +195,16 @@ func TestParseSince(t *testing.T) {
 		"90m":                       now.Add(-90 * time.Minute),
 		"2d":                        now.Add(-48 * time.Hour),
 		"0s":                        now,
+		"today":                     now.Add(-12 * time.Hour),
+		"yesterday":                 now.Add(-36 * time.Hour),
+		"2026-02-28":                now.Add(-36 * time.Hour),
 		"2026-02-28T00:00:00+01:00": time.Date(2026, 2, 27, 23, 0, 0, 0, time.UTC),
 	} {
 		if got, err := ParseSince(text, now); err != nil || !got.Equal(want) {
 			t.Errorf("ParseSince(%q) = %v, %v, want %v", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "-1h", "d", "-1d", "1.5d", "70000d", "2026-02-30T00:00:00Z", "now"} {
+	for _, text := range []string{"", "-1h", "d", "-1d", "1.5d", "70000d", "2026-02-30T00:00:00Z", "2026-02-30", "now", "tomorrow"} {
 		if got, err := ParseSince(text, now); err == nil {
 			t.Errorf("ParseSince(%q) = %v, want an error", text, got)
 		}

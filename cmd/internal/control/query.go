@@ -110,11 +110,23 @@ func parseCount(v url.Values, key string, unset, most int) (int, error) {
 	return n, nil
 }
 
-// ParseSince reads a moment as people write it: how long before now (90m, 2d)
-// or RFC 3339.
+// ParseSince reads a moment as people write it: how long before now (90m, 2d),
+// today, yesterday or a date (their beginnings, in now's zone), or RFC 3339.
 func ParseSince(text string, now time.Time) (time.Time, error) {
 	if t, err := time.Parse(time.RFC3339, text); err == nil {
 		return t.UTC(), nil
+	}
+	if t, err := time.ParseInLocation(time.DateOnly, text, now.Location()); err == nil {
+		return t.UTC(), nil
+	}
+	midnight := func(days int) time.Time {
+		return time.Date(now.Year(), now.Month(), now.Day()-days, 0, 0, 0, 0, now.Location()).UTC()
+	}
+	switch text {
+	case "today":
+		return midnight(0), nil
+	case "yesterday":
+		return midnight(1), nil
 	}
 	d, err := time.ParseDuration(text)
 	if days, ok := strings.CutSuffix(text, "d"); ok && err != nil {
@@ -124,7 +136,7 @@ func ParseSince(text string, now time.Time) (time.Time, error) {
 		}
 	}
 	if err != nil || d < 0 {
-		return time.Time{}, BadRequest("a duration like 90m or 2d, or RFC 3339 like 2026-03-01T02:00:00Z", "bad time %q", text)
+		return time.Time{}, BadRequest("a duration like 90m or 2d, today, yesterday, a date, or RFC 3339 like 2026-03-01T02:00:00Z", "bad time %q", text)
 	}
 	return now.Add(-d).UTC(), nil
 }

@@ -65,7 +65,8 @@ type filler struct {
 	// learnt is told of runs that have ended, by their own node's word.
 	learnt func([]jobs.Record)
 
-	futile map[futile]bool
+	futile      map[futile]bool
+	futileUntil ledger.Hour // as long as this is the end of the window
 }
 
 // A futile question brought nothing new, and will not until one of the two
@@ -143,6 +144,9 @@ func (f *filler) window() (from, before ledger.Hour) {
 // many records were news.
 func (f *filler) fill(ctx context.Context, voter string) (news int, err error) {
 	from, before := f.window()
+	if f.futileUntil != before { // what was not taken may be old enough now
+		f.futile, f.futileUntil = nil, before
+	}
 	own, err := f.store.Digests(from, before)
 	if err != nil {
 		return 0, err
@@ -183,6 +187,8 @@ func (f *filler) giveUp(vain futile) {
 
 // fillHour takes what a voter has of one hour, about most records of it at most.
 func (f *filler) fillHour(ctx context.Context, voter string, hour ledger.Hour, most int) (news int, err error) {
+	// A slot whose last attempt was lost may be gone on with for longer.
+	young := ledger.HourOf(f.clock().Wall.Add(-slots.LostBack))
 	question := hourQuestion{Hour: hour}
 	for {
 		var a hourAnswer
@@ -193,7 +199,9 @@ func (f *filler) fillHour(ctx context.Context, voter string, hour ledger.Hour, m
 		if err != nil {
 			return news, err
 		}
-		records := slices.DeleteFunc(batch.Records, func(r jobs.Record) bool { return r.Slot.Local() || ledger.HourOfRecord(r) != hour })
+		records := slices.DeleteFunc(batch.Records, func(r jobs.Record) bool {
+			return r.Slot.Local() || ledger.HourOfRecord(r) != hour || hour >= young && (r.State == jobs.Lost || r.State == jobs.NeverStarted)
+		})
 		fresh, err := f.store.Fill(records)
 		if err != nil {
 			return news, err

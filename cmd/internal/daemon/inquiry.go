@@ -64,6 +64,8 @@ func (d *Daemon) serve(ctx context.Context, from string, q []byte) []byte {
 		return d.serveKeys(q)
 	case askDigests, askHour:
 		return d.filler.answer(kind, q)
+	case askRecords:
+		return d.ownRecords(q)
 	case askSlots:
 		return d.recollection(q)
 	case askRun:

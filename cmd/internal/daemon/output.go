@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -15,17 +16,21 @@ import (
 
 const runsHint = "legion-cron runs --json lists them"
 
-// run finds a run by its id.
-func (d *Daemon) run(_ context.Context, id string) (jobs.Record, error) {
+// run finds a run by its id, whoever knows it.
+func (d *Daemon) run(ctx context.Context, id string) (jobs.Record, error) {
 	if _, err := uuid.Parse(id); err != nil { // it becomes part of a file's name, too
 		return jobs.Record{}, control.NotFound(runsHint, "no run %q", id)
 	}
-	recs, err := d.store.Runs(ledger.Query{Run: id, Limit: 1})
+	recs, silent, err := d.history(ctx, ledger.Query{Run: id, Limit: 1})
 	if err != nil {
 		return jobs.Record{}, err
 	}
 	if len(recs) == 0 {
-		return jobs.Record{}, control.NotFound(runsHint, "no run %s", id)
+		hint := runsHint
+		if len(silent) > 0 {
+			hint = "those that do not answer may know it: " + strings.Join(silent, ", ")
+		}
+		return jobs.Record{}, control.NotFound(hint, "no run %s", id)
 	}
 	return recs[0], nil
 }

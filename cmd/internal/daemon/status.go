@@ -1,10 +1,8 @@
 package daemon
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/hex"
 	"maps"
 	"runtime"
 	"runtime/metrics"
@@ -15,8 +13,6 @@ import (
 	"github.com/legion-cron/legion-cron/cmd/internal/config"
 	"github.com/legion-cron/legion-cron/cmd/internal/control"
 	"github.com/legion-cron/legion-cron/cmd/internal/slots"
-	"github.com/legion-cron/legion-cron/jobs"
-	"github.com/legion-cron/legion-cron/jobs/ledger"
 	"github.com/legion-cron/legion-cron/legion"
 	"github.com/legion-cron/legion-cron/scheduler/cronspec"
 )
@@ -163,73 +159,6 @@ func (b backend) unknownLegion(name string) error {
 	return control.NotFound(hint, "no legion %q", name)
 }
 
-// Jobs implements control.Planner.
-func (b backend) Jobs(ctx context.Context) ([]control.Job, error) {
-	d := b.d
-	s := d.protocol.status()
-	now := d.clock().Wall
-	all, err := query(ctx, d.foreman, d.foreman.core.Jobs)
-	if err != nil {
-		return nil, control.Unavailable("", "%v", err)
-	}
-	slices.SortStableFunc(all, func(a, b slots.View) int { return strings.Compare(a.Name, b.Name) })
-	who := b.who(s)
-	var out []control.Job
-	for _, e := range all {
-		if err := ctx.Err(); err != nil {
-			return nil, err // nobody waits for the answer any more
-		}
-		j := control.Job{Name: e.Name, Legion: e.Legion, Schedule: strings.Join(e.Schedules, " | "), Running: e.Running}
-		next := e.Next
-		if next.IsZero() {
-			next = e.Schedule.Next(now)
-		}
-		if e.Enabled {
-			j.Next = control.At(next)
-		}
-		last, err := d.store.Runs(ledger.Query{Job: e.Name, Legion: e.Legion, Limit: 20})
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range last {
-			if !r.Started.IsZero() {
-				j.Last = control.At(r.Started)
-				break
-			}
-		}
-		j.Nodes, j.Drift = who(e.Legion)
-		out = append(out, j)
-	}
-	return out, nil
-}
-
-// who returns a function of a legion's name, which returns the nodes that can
-// run its jobs, and those whose set of them differs. A set is hashed once.
-func (b backend) who(s legion.Status) func(string) (nodes, drift []string) {
-	cfg := b.d.config()
-	type answer struct{ nodes, drift []string }
-	known := map[string]answer{"": {nodes: []string{b.d.name}}}
-	return func(name string) (nodes, drift []string) {
-		if a, ok := known[name]; ok {
-			return a.nodes, a.drift
-		}
-		own := jobSet(cfg, name)
-		for _, n := range s.Nodes {
-			for _, c := range n.Legions {
-				if c.Legion != name || c.Valor == 0 {
-					continue
-				}
-				nodes = append(nodes, n.Name)
-				if !bytes.Equal(c.Jobs, own) {
-					drift = append(drift, n.Name+" ("+hex.EncodeToString(c.Jobs)+")")
-				}
-			}
-		}
-		known[name] = answer{nodes, drift}
-		return nodes, drift
-	}
-}
-
 // Next implements control.Planner.
 func (b backend) Next(ctx context.Context, q control.NextQuery) (control.Next, error) {
 	found, err := query(ctx, b.d.foreman, func() *slots.Entry {
@@ -256,44 +185,6 @@ func (b backend) Next(ctx context.Context, q control.NextQuery) (control.Next, e
 		out.Notes = append(out.Notes, "the job is disabled: its slots are recorded as skipped")
 	}
 	return out, nil
-}
-
-// Runs implements control.Historian.
-func (b backend) Runs(_ context.Context, q control.RunsQuery) ([]control.Run, error) {
-	query := ledger.Query{Job: q.Job, Since: q.Since, Limit: q.Limit}
-	if q.Outcome != "" {
-		state, err := jobs.ParseState(q.Outcome)
-		if err != nil {
-			return nil, control.BadRequest("one of succeeded, failed, timed out, killed, lost, never started, skipped, missed, running", "no outcome %q", q.Outcome)
-		}
-		query.Outcome = state
-	}
-	recs, err := b.d.store.Runs(query)
-	if err != nil {
-		return nil, err
-	}
-	var out []control.Run
-	for _, r := range recs {
-		out = append(out, wireRun(r))
-	}
-	return out, nil
-}
-
-func wireRun(r jobs.Record) control.Run {
-	w := control.Run{
-		Run: r.Run, Job: r.Job, Legion: r.Slot.Legion, Slot: r.Slot.String(), Attempt: r.Attempt, Term: r.Term, Node: r.Node,
-		Outcome: r.State.String(), Reason: r.Reason, Scheduled: control.At(r.Scheduled), Started: control.At(r.Started),
-		Ended: control.At(r.Ended), Signal: r.Signal, Manual: r.Manual,
-	}
-	if !r.Started.IsZero() {
-		late := r.Started.Sub(r.Scheduled).Milliseconds()
-		w.LatenessMS = &late
-	}
-	if r.State.Final() && r.Run != "" && r.Signal == "" && r.ExitCode >= 0 && r.State != jobs.NeverStarted {
-		code := r.ExitCode
-		w.ExitCode = &code
-	}
-	return w
 }
 
 // Reload implements control.Reloader.

@@ -339,16 +339,22 @@ func (c *Core) newRun() string {
 // A View is what a job's status is made of.
 type View struct {
 	*Entry
-	Next    time.Time // zero: not this node's to say, or never
-	Running int
-	Queued  int
+	Next   time.Time     // zero: not this node's to say, or never
+	Living []jobs.Record // of legions that this node does not reign over: its own alone
+	Queued int
+	HeldBy string // the job whose run holds this one's mutex
 }
 
 // Jobs returns all jobs by key.
 func (c *Core) Jobs() []View {
 	var all []View
 	for _, key := range sorted(c.jobs) {
-		all = append(all, View{c.jobs[key], c.engine.Next(key), len(c.living[key]), len(c.queued[key])})
+		e := c.jobs[key]
+		v := View{Entry: e, Next: c.engine.Next(key), Queued: len(c.queued[key]), HeldBy: c.mutexHolder(e)}
+		for _, run := range sorted(c.living[key]) {
+			v.Living = append(v.Living, c.living[key][run])
+		}
+		all = append(all, v)
 	}
 	return all
 }

@@ -122,7 +122,10 @@ func (c *Core) inTime(r *reign, e *Entry, at time.Time) bool {
 }
 
 // catchUp is how late a slot may be started.
-func (c *Core) catchUp(e *Entry, at time.Time) time.Duration {
+func (c *Core) catchUp(e *Entry, at time.Time) time.Duration { return e.Patience(at) }
+
+// Patience is how late the slot at a time may be started.
+func (e *Entry) Patience(at time.Time) time.Duration {
 	if e.CatchUp != jobs.CatchUpDefault {
 		return e.CatchUp
 	}
@@ -214,12 +217,20 @@ func (c *Core) skipped(r *reign, rec jobs.Record, why string) jobs.Record {
 
 // mutexHeld names the mutex of e, if another job's run holds it.
 func (c *Core) mutexHeld(e *Entry) string {
+	if c.mutexHolder(e) != "" {
+		return "mutex " + e.Mutex
+	}
+	return ""
+}
+
+// mutexHolder names the job whose run holds the mutex of e; "": none does.
+func (c *Core) mutexHolder(e *Entry) string {
 	if e.Mutex == "" {
 		return ""
 	}
 	for key, runs := range c.living {
 		if o := c.jobs[key]; o != nil && key != e.Key() && o.Legion == e.Legion && o.Mutex == e.Mutex && len(runs) > 0 {
-			return "mutex " + e.Mutex
+			return o.Name
 		}
 	}
 	return ""

@@ -17,14 +17,14 @@ import (
 // The same question finds the slots whose last attempt was never started, and
 // that nobody has carried on with yet.
 
-// StrandedBack is how far back a new lord looks in its own ledger for slots
-// that never started.
-const StrandedBack = time.Hour
-
+// How far back a new lord looks in its own ledger for slots to carry on with:
+// those that never started, and, where a job is to be run again, lost ones too.
 const (
-	maxStranded = 1_000          // slots of one owner that are carried on with
-	lostBack    = 24 * time.Hour // how far back lost ones are looked for that are to be run again
+	StrandedBack = time.Hour
+	LostBack     = 24 * time.Hour
 )
+
+const maxStranded = 1_000 // slots of one owner that are carried on with
 
 // recall asks the voters what they know of the slots that are in doubt.
 func (c *Core) recall(r *reign) {
@@ -137,7 +137,7 @@ func (c *Core) strandedSince(r *reign) time.Duration {
 		switch {
 		case e.Legion != r.legion:
 		case e.OnLost == jobs.OnLostRerun:
-			return lostBack
+			return LostBack
 		default:
 			back = max(back, min(e.CatchUp, StrandedBack))
 		}
