@@ -2,7 +2,9 @@ package daemon_test
 
 import (
 	"cmp"
+	"flag"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -254,4 +256,65 @@ func TestAddressTakeover(t *testing.T) {
 	if n := len(c.tenures()); n != 5 {
 		t.Errorf("%d tenures, want 5", n)
 	}
+}
+
+var chaos = flag.Duration("takeover.chaos", 0, "how long TestAddressChaos lasts; 0: it is left out")
+
+// TestAddressChaos: whatever happens, the address has one owner at a time.
+func TestAddressChaos(t *testing.T) {
+	if *chaos == 0 {
+		t.Skip("takes long: -takeover.chaos=2m")
+	}
+	c := newCarried(t)
+	c.answered(nil, 0, 30*time.Second)
+	seed := time.Now().UnixNano()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(uint64(seed), 0))
+	pause := func(most time.Duration) { <-time.After(time.Duration(rng.Int64N(int64(most)))) }
+	did := map[string]int{}
+	for end := time.Now().Add(*chaos); time.Now().Before(end); {
+		a := c.agents[rng.IntN(3)]
+		if lord := c.lord("web"); lord != nil && rng.IntN(4) > 0 {
+			a = lord
+		}
+		switch what := rng.IntN(5); what {
+		case 0:
+			did["kill"]++
+			a.proc.Kill(syscall.SIGKILL)
+			a.proc.Wait(10 * time.Second)
+			pause(time.Second)
+			c.start(a)
+		case 1:
+			did["stop"]++
+			a.proc.Kill(syscall.SIGTERM)
+			a.proc.Wait(60 * time.Second)
+			c.start(a)
+		case 2:
+			did["freeze"]++
+			a.proc.Stop()
+			pause(4 * time.Second)
+			a.proc.Cont()
+		case 3:
+			did["cut"]++
+			c.lab.CutHost(a.host.Number)
+			pause(4 * time.Second)
+			c.lab.Heal()
+		case 4: // hears, but is not heard; or the other way round
+			did["one way"]++
+			for _, o := range c.agents {
+				if o != a && did["one way"]%2 == 0 {
+					c.lab.Cut(a.host.Number, o.host.Number)
+				} else if o != a {
+					c.lab.Cut(o.host.Number, a.host.Number)
+				}
+			}
+			pause(4 * time.Second)
+			c.lab.Heal()
+		}
+		pause(2 * time.Second)
+	}
+	since := boot()
+	c.answered(nil, since, 30*time.Second)
+	c.oneOwner()
+	t.Logf("%v", did)
 }
