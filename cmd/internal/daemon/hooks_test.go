@@ -183,6 +183,15 @@ command = "echo ran 0 $LEGION_NODE >> SHARED"
 	if first == "" || !slices.Contains(c.words(), word{"unlord", first, "n1"}) {
 		t.Errorf("n1 was not lord, or did not undo what it had begun: %v", c.words())
 	}
+	s, err := c.agents[0].status()
+	if err != nil || len(s.Legions) != 1 {
+		t.Fatal(s, err)
+	}
+	for _, m := range s.Legions[0].Members {
+		if m.Name == "n1" && (m.Fit || !strings.Contains(strings.Join(m.Reasons, "; "), "lord hook failed: exit status 1")) {
+			t.Errorf("n1 is fit: %v, %q", m.Fit, m.Reasons)
+		}
+	}
 	if slices.Contains(c.words(), word{"ran", "0", "n1"}) {
 		t.Errorf("slots ran on n1: %v", c.words())
 	}

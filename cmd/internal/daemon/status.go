@@ -111,16 +111,14 @@ func (b backend) member(n *legion.NodeState, c legion.Candidacy, l legion.Legion
 			m.Reasons = append(m.Reasons, "lordships elsewhere "+signed(load))
 		}
 	} else if c.Valor > 0 {
-		why := ""
+		why, own := "", ""
 		if n.Name == b.d.name {
-			if t := b.d.protocol.status().Trouble; t != "" {
-				why = t
-			}
+			why, own = b.d.protocol.status().Trouble, b.d.legions()[l.Legion].Unfit
 		}
 		switch {
 		case why != "":
 		case !vetoed:
-			why = cmp.Or(unfitBy(n, c), "unfit")
+			why = cmp.Or(own, unfitBy(n, c), "unfit")
 		}
 		if why != "" {
 			m.Reasons = append(m.Reasons, why)

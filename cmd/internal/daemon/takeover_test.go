@@ -258,13 +258,10 @@ func TestAddressTakeover(t *testing.T) {
 	}
 }
 
-var chaos = flag.Duration("takeover.chaos", 0, "how long TestAddressChaos lasts; 0: it is left out")
+var chaos = flag.Duration("takeover.chaos", 5*time.Second, "how long TestAddressChaos lasts")
 
 // TestAddressChaos: whatever happens, the address has one owner at a time.
 func TestAddressChaos(t *testing.T) {
-	if *chaos == 0 {
-		t.Skip("takes long: -takeover.chaos=2m")
-	}
 	c := newCarried(t)
 	c.answered(nil, 0, 30*time.Second)
 	seed := time.Now().UnixNano()
