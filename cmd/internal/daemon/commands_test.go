@@ -14,6 +14,7 @@ import (
 	"github.com/legion-cron/legion-cron/checks/probe"
 	"github.com/legion-cron/legion-cron/cmd/internal/lab"
 	"github.com/legion-cron/legion-cron/jobs/runner"
+	"github.com/legion-cron/legion-cron/legion"
 )
 
 // A check's command ends with a reason, whatever it does, and leaves nothing.
@@ -93,4 +94,25 @@ func TestUnitCheck(t *testing.T) {
 		t.Errorf("%v, want what systemctl says of the unit", err)
 	}
 	t.Log(err)
+}
+
+// Where a node has more checks than it announces, those that hinder it are told.
+func TestAnnouncedChecks(t *testing.T) {
+	var reports []checks.Report
+	for i := range 2 * legion.MaxChecks {
+		r := checks.Report{Name: strconv.Itoa(i), State: checks.Passing}
+		if i >= legion.MaxChecks+legion.MaxChecks/2 {
+			r.State, r.Veto = checks.Failing, true
+		}
+		reports = append(reports, r)
+	}
+	all := announcedChecks(reports)
+	if len(all) != legion.MaxChecks {
+		t.Fatalf("%d are announced, want %d", len(all), legion.MaxChecks)
+	}
+	for i, c := range all {
+		if want := i < legion.MaxChecks/2; c.Veto != want {
+			t.Errorf("place %d has check %s, veto %v", i, c.Name, c.Veto)
+		}
+	}
 }
