@@ -38,6 +38,10 @@ const (
 	lord     = "legion/lord.go"
 	times    = "legion/time.go"
 	shell    = "cmd/internal/sim/node.go"
+	record   = "legion/electorate.go"
+	change   = "legion/change.go"
+	refill   = "legion/refill.go"
+	faulty   = "cmd/internal/sim/electorate.go"
 )
 
 var mutations = []mutation{
@@ -87,6 +91,48 @@ var mutations = []mutation{
 	{"the state is read when the vote is asked for, not after the promise is on disk", false, []edit{
 		{shell, "n.waiting = append(n.waiting, a)", "n.waiting = append(n.waiting, n.fill(a))"},
 		{shell, "	s = n.fill(s)\n	if to", "	if s.After == 0 || s.Message.Body != nil && !s.Attach {\n		s = n.fill(s)\n	}\n	if to"}}},
+	{"a voter that lost its disk passes for the one it was", false, []edit{
+		{record, "return e != nil && slices.Contains(e.Voters, Voter{name, instance})", "return e != nil && slices.ContainsFunc(e.Voters, func(v Voter) bool { return v.Name == name })"},
+		{change, "p != nil && c.living(p) && p.state.Instance != v.Instance", "false"},
+		{change, "if v.Instance != c.cfg.Instance {", "if false {"}}},
+	{"a voter that lost its disk is replaced in one step", false, []edit{
+		{record, "if changed > 1 {", "if changed > 2 {"},
+		{change, "				return drop(v.Name, why)", "				next := e.with(v.Name, nil)\n				if p := c.peers[v.Name]; p != nil && p.state.Instance != v.Instance {\n					next = e.with(v.Name, &Voter{v.Name, p.state.Instance})\n				}\n				return &next, why"}}},
+	{"a voter stores the next amendment before it is whole", false, []edit{
+		{change, "c.trouble != \"\" || !c.isWhole() || b", "c.trouble != \"\" || b"},
+		{change, "if c.voter() && !c.isWhole() {", "if false {"}}},
+	{"a voter is whole by its own word, and one other's at most", false, []edit{
+		{refill, "need := p.enough()", "need := min(1, p.enough())"}}},
+	{"a voter is refilled by voters that are in the epoch before yet", false, []edit{
+		{core, "if m.Epoch < c.electorate.Epoch {", "if _, ok := m.Body.(Standing); !ok && m.Epoch < c.electorate.Epoch {"},
+		{core, "if m.Epoch > c.electorate.Epoch {", "if _, ok := m.Body.(Read); !ok && m.Epoch > c.electorate.Epoch {"}}},
+	{"a voter is whole without what the others had written", false, []edit{
+		{faulty, "if l, _, ok := strings.Cut(slot, \"/\"); ok &&", "if l, _, ok := strings.Cut(slot, \"/\"); false && ok &&"}}},
+	{"a voter is whole without what the others had promised", false, []edit{
+		{refill, "t != nil && highest[name].Term > t.Term", "t != nil && false"}}},
+	{"a voter is whole before the leases of the epoch before have ended", false, []edit{
+		{refill, ">= share(c.electorate.longest(), restartShare)", ">= min(0, restartShare)"}}},
+	{"votes do not carry the amendment that a voter has stored", false, []edit{
+		{voters, "v.Pending = c.stored()", "v.Pending = nil"}}},
+	{"a new lord finishes the earliest amendment, not the latest", false, []edit{
+		{change, "a.Term > c.unfinished.Term", "a.Term < c.unfinished.Term"}}},
+	{"a voter acts on an amendment that it has stored", false, []edit{
+		{change, "		c.storedAt = c.write(Persist{Pending: c.pending})", "		c.storedAt = c.write(Persist{Pending: c.pending})\n		c.adopt(&c.pending.Electorate)"}}},
+	{"an amendment of an older term is stored", false, []edit{
+		{change, "t == nil || t.Term != b.Amendment.Term || t.Incarnation != h.Incarnation ||", "t == nil ||"},
+		{change, "p.Term < b.Amendment.Term", "p.Term != b.Amendment.Term"}}},
+	{"an amendment is chosen by one voter less than a quorum", false, []edit{
+		{change, "if len(k.acks) < c.electorate.Quorum {", "if len(k.acks) < max(1, c.electorate.Quorum-1) {"}}},
+	{"an amendment is acknowledged before it is on disk", false, []edit{
+		{change, "sendOpts{after: max(c.storedAt, t.written)}", "sendOpts{}"}}},
+	{"messages of older epochs are taken", false, []edit{
+		{core, "if m.Epoch < c.electorate.Epoch {", "if m.Epoch+1 < c.electorate.Epoch {"},
+		{core, "if m.Epoch > c.electorate.Epoch {", "if m.Epoch > c.electorate.Epoch+1 {"}}},
+	{"a lord counts an old grant for a lease that became longer since", false, []edit{
+		{change, "longer > 0 {", "longer > time.Hour {"},
+		{change, "import (\n", "import (\n	\"time\"\n"}}},
+	{"a write counts with voters that are none any more", false, []edit{
+		{change, "			delete(p.acks, v.Name)", "			_ = p"}}},
 }
 
 var caughtAt = regexp.MustCompile(`seed (\d+): at [^:]*: (.*)`)
