@@ -52,14 +52,18 @@ type (
 	}
 	// Merged says that what a [Merge] brought is on disk.
 	Merged struct{ Epoch uint64 }
-	// Settings are what a lord of [ClusterLegion] is to bring about, from its
-	// own configuration.
+	// Settings are what the lord of [ClusterLegion] is to bring about, by its
+	// own configuration. On another node they change nothing.
 	Settings struct {
 		Size        int
 		Beat, Lease time.Duration
 	}
-	// Willing says whether the node is willing to be a voter, from now on.
-	Willing struct{ Vote bool }
+	// Willing says whether the node is willing to be a voter, from now on, and
+	// for how long it lets other voters be unheard; see [Config].
+	Willing struct {
+		Vote        bool
+		ForgetAfter time.Duration
+	}
 	// Forget asks the lord of [ClusterLegion] to remove a voter that is gone;
 	// any other node ignores it.
 	Forget struct{ Name string }
@@ -152,6 +156,13 @@ type (
 		Text   string
 		Warn   bool
 	}
+	// Disowned says that the state directory is a copy of another, or older
+	// than it was: this node may not act on what it finds there. It takes no
+	// part any more, and must become another instance.
+	Disowned struct {
+		By     string // the node that noticed
+		Starts uint64 // that it had heard of
+	}
 	// Stopped says that the incarnation has ended and a quorum knows, or that
 	// nobody could be told in time.
 	Stopped struct{}
@@ -166,6 +177,7 @@ func (Wrote) action()    {}
 func (Note) action()     {}
 func (Stopped) action()  {}
 func (Merge) action()    {}
+func (Disowned) action() {}
 
 // A Grant is a voter's promise as it is on disk. Renewals are not written.
 type Grant struct {

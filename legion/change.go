@@ -362,6 +362,22 @@ func (c *Core) refound() {
 	c.adopt(&e)
 }
 
+// changing says what is under way with the electorate.
+func (c *Core) changing() string {
+	describe := func(e *Electorate) string {
+		return fmt.Sprintf("epoch %d with voters %s", e.Epoch, names(e.Voters))
+	}
+	switch a := c.stored(); {
+	case c.change != nil && c.cluster() != nil:
+		return fmt.Sprintf("%s is proposed: %s; %d of %d voters have stored it", describe(&c.change.Electorate), c.change.why, len(c.change.acks), c.electorate.Quorum)
+	case a != nil && c.thrones[ClusterLegion].Term == a.Term: // else its lord is gone
+		return describe(&a.Electorate) + " is proposed"
+	case c.voter() && !c.isWhole():
+		return fmt.Sprintf("epoch %d is being settled", c.electorate.Epoch)
+	}
+	return ""
+}
+
 func (c *Core) wakeChange(at func(Stamp)) {
 	if c.lordships[ClusterLegion] != nil {
 		at(c.nextChange)

@@ -15,6 +15,8 @@ type Config struct {
 	Instance    ID
 	Incarnation ID
 	Software    string
+	// Starts counts the starts of the instance, this one included; 0: unknown.
+	Starts uint64
 	// Vote says that the node is willing to be a voter; Size how many voters a
 	// new electorate is to have (1: the node founds one by itself).
 	Vote bool
@@ -95,11 +97,13 @@ type Core struct {
 	unsynced []pendingWrite
 	trouble  string // why the disk takes no writes
 
-	peers   map[string]*peer // by name, without this node
-	own     NodeState
-	changed bool        // own must be announced
-	dead    map[ID]bool // incarnations with a death certificate
-	deaths  []ID        // the same, oldest first
+	peers    map[string]*peer // by name, without this node
+	own      NodeState
+	changed  bool        // own must be announced
+	dead     map[ID]bool // incarnations with a death certificate
+	deaths   []ID        // the same, oldest first
+	starts   map[ID]started
+	disowned bool
 
 	thrones map[string]*throne // as a voter, and as an onlooker
 	// nextVacancy: no grant runs out before.
@@ -151,6 +155,7 @@ func New(cfg Config, st State, now Now, rng *rand.Rand) *Core {
 		electorate: st.Electorate,
 		peers:      map[string]*peer{},
 		dead:       map[ID]bool{},
+		starts:     map[ID]started{},
 		thrones:    map[string]*throne{},
 		holders:    map[ID]*holder{},
 		campaigns:  map[string]*campaign{},
@@ -211,7 +216,7 @@ func (c *Core) handle(ev Event) {
 	case Settings:
 		c.settings(ev)
 	case Willing:
-		c.cfg.Vote, c.changed = ev.Vote, true
+		c.cfg.Vote, c.cfg.ForgetAfter, c.changed = ev.Vote, ev.ForgetAfter, true
 	case Forget:
 		c.forget(ev.Name)
 	case Refound:
@@ -261,6 +266,9 @@ func (c *Core) receive(m Message) {
 		return
 	case RefuseAck:
 		c.onRefuseAck(m.Header, b)
+		return
+	case Disown:
+		c.onDisown(m.Header, b)
 		return
 	case Committed:
 		c.learn(&b.Electorate)
@@ -364,7 +372,7 @@ func (c *Core) stalled() bool {
 }
 
 func (c *Core) diskTrouble(trouble string) {
-	if trouble == c.trouble {
+	if trouble == c.trouble || trouble == "" && c.disowned {
 		return
 	}
 	c.trouble, c.changed = trouble, true
@@ -424,6 +432,9 @@ func (c *Core) in(d time.Duration) Stamp { return c.now.Stamp().add(d) }
 // announced takes another node's announcement.
 func (c *Core) announced(s NodeState) {
 	if s.Name == c.cfg.Name || s.Name == "" {
+		return
+	}
+	if !c.genuine(&s) {
 		return
 	}
 	p := c.peer(s.Name)
@@ -499,7 +510,7 @@ func (c *Core) candidate(legion string) bool {
 func (c *Core) self() *NodeState {
 	s := NodeState{
 		Name: c.cfg.Name, Instance: c.cfg.Instance, Incarnation: c.cfg.Incarnation, Software: c.cfg.Software,
-		Willing: c.cfg.Vote, Size: c.cfg.Size,
+		Starts: c.cfg.Starts, Willing: c.cfg.Vote, Size: c.cfg.Size,
 		Checks: c.cfg.Checks,
 	}
 	if c.adopted <= c.durable { // else a crash might undo a founding that others go by

@@ -64,7 +64,7 @@ func (a anything) body() Body {
 		Release{Thrones: a.reigning()}, Death{a.id()}, Ack{}, Vacant{a.legion(), a.number()},
 		Accept{a.legion(), a.number(), []byte("x"), a.number()}, Accepted{yes, a.number()},
 		Found{f, []ID{a.id()}}, FoundAck{a.id(), yes, pick(a, nil, &f)}, Refuse{a.id()}, RefuseAck{a.id(), yes}, Committed{f.Electorate},
-		Amend{Amendment{a.number(), f.Electorate}}, Amended{yes}, Read{},
+		Amend{Amendment{a.number(), f.Electorate}}, Amended{yes}, Read{}, Disown{a.id(), a.number()},
 		Standing{Promises: []Grant{{Legion: a.legion(), Term: a.number(), Incarnation: a.id()}}, States: []LegionState{{a.legion(), []byte("x")}}},
 	)
 }
@@ -114,7 +114,7 @@ func (a anything) event() Event {
 	case 13:
 		return Settings{a.IntN(9), a.duration(), a.duration()}
 	case 14:
-		return Willing{a.IntN(2) == 0}
+		return Willing{a.IntN(2) == 0, a.duration()}
 	case 15:
 		return Forget{a.name()}
 	case 16:

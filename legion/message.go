@@ -178,6 +178,13 @@ type (
 		States []LegionState `cbor:"2,keyasint,omitempty"`
 	}
 
+	// Disown tells an incarnation that its state directory is not the newest of
+	// its instance: one that had counted Starts was seen.
+	Disown struct {
+		Incarnation ID     `cbor:"1,keyasint"`
+		Starts      uint64 `cbor:"2,keyasint"`
+	}
+
 	// Committed tells of the electorate that stands.
 	Committed struct {
 		Electorate Electorate `cbor:"1,keyasint"`
@@ -230,13 +237,14 @@ func (Amend) kind() byte     { return 32 }
 func (Amended) kind() byte   { return 33 }
 func (Read) kind() byte      { return 34 }
 func (Standing) kind() byte  { return 35 }
+func (Disown) kind() byte    { return 36 }
 
 // bodies reads a body of each kind.
 var bodies = map[byte]func([]byte) (Body, error){
 	1: read[Beat], 2: read[BeatAck], 3: read[Probe], 4: read[ProbeAck], 5: read[Ask], 6: read[Vote],
 	7: read[Release], 8: read[Death], 9: read[Ack], 10: read[Vacant], 11: read[Accept], 12: read[Accepted],
 	13: read[Found], 14: read[FoundAck], 15: read[Refuse], 16: read[RefuseAck], 17: read[Committed],
-	32: read[Amend], 33: read[Amended], 34: read[Read], 35: read[Standing],
+	32: read[Amend], 33: read[Amended], 34: read[Read], 35: read[Standing], 36: read[Disown],
 }
 
 var decoding = func() cbor.DecMode {

@@ -3,6 +3,7 @@ package legion
 import (
 	"maps"
 	"slices"
+	"time"
 )
 
 // A refill is how a voter becomes whole in an epoch: it merges what so many
@@ -14,9 +15,13 @@ type refill struct {
 	next  Stamp
 	full  Stamp // when the last of them answered
 	asked bool  // the shell was asked to merge
-	again Stamp // when it is asked again
+	again Stamp // when all is begun anew, if it has not
 	done  bool  // and has
 }
+
+// mergePatience is how long the shell may take to merge, at least. Less asks
+// other voters sooner if one has gone meanwhile, more spares a slow disk.
+const mergePatience = 10 * time.Second
 
 // isWhole reports whether this voter holds all that was promised and taken in
 // the epochs before.
@@ -57,12 +62,14 @@ func (c *Core) makeWhole() {
 		if c.now.since(r.full) >= share(c.electorate.longest(), restartShare) {
 			c.becomeWhole()
 		}
-	case c.due(r.again):
+	case r.asked && c.due(r.again): // of other voters, perhaps
+		*r = refill{}
+	case !r.asked:
 		states := map[string][]LegionState{}
 		for name, s := range r.from {
 			states[name] = s.States
 		}
-		r.asked, r.again = true, c.in(2*c.lease())
+		r.asked, r.again = true, c.in(max(2*c.lease(), mergePatience))
 		c.do(Merge{Epoch: c.electorate.Epoch, States: states})
 	}
 }

@@ -46,7 +46,10 @@ type Status struct {
 	Voter      bool
 	Trouble    string      // why this node takes no part, if so
 	Nodes      []NodeState // announced, this node included, by name
-	Legions    []LegionStatus
+	// Change says what is under way with the electorate, as far as this node
+	// knows; empty: nothing.
+	Change  string
+	Legions []LegionStatus
 }
 
 // A LegionStatus is a node's view of one legion.
@@ -85,6 +88,7 @@ func (c *Core) Status(now Now) Status {
 	if c.electorate == nil {
 		return s
 	}
+	s.Change = c.changing()
 	for _, name := range slices.Sorted(maps.Keys(known)) {
 		s.Legions = append(s.Legions, c.legionStatus(now, name, s.Nodes))
 	}

@@ -382,13 +382,7 @@ func (c *Core) onDeath(h Header, b Death) {
 		return
 	}
 	if !c.dead[h.Incarnation] {
-		if len(c.deaths) == maxDead { // what it sent has long arrived
-			delete(c.dead, c.deaths[0])
-			c.deaths = c.deaths[1:]
-		}
-		c.dead[h.Incarnation] = true
-		c.deaths = append(c.deaths, h.Incarnation)
-		delete(c.holders, h.Incarnation)
+		c.bury(h.Incarnation)
 		for _, name := range slices.Sorted(maps.Keys(c.thrones)) {
 			if t := c.thrones[name]; t.live && t.Incarnation == h.Incarnation {
 				c.vacate(t)
@@ -397,6 +391,17 @@ func (c *Core) onDeath(h Header, b Death) {
 		c.look = true
 	}
 	c.answer(h, Ack{}, sendOpts{})
+}
+
+// bury has nothing heard any more of an incarnation. It does not end its grants.
+func (c *Core) bury(incarnation ID) {
+	if len(c.deaths) == maxDead { // what it sent has long arrived
+		delete(c.dead, c.deaths[0])
+		c.deaths = c.deaths[1:]
+	}
+	c.dead[incarnation] = true
+	c.deaths = append(c.deaths, incarnation)
+	delete(c.holders, incarnation)
 }
 
 // onVacant hears from a voter that a throne is free. A node without a vote

@@ -60,6 +60,10 @@ type node interface {
 	// Kill kills the running jobs, so that a Stop under way need not wait.
 	Kill()
 	Reload(context.Context, *config.Config) error
+	// Left is closed when the node wants to be stopped: it was told to leave,
+	// or LeftBy says what is wrong.
+	Left() <-chan struct{}
+	LeftBy() error
 }
 
 // serve runs n until a signal, or the end of orphaned, tells it to stop.
@@ -68,6 +72,7 @@ func serve(ctx context.Context, n node, load func() (*config.Config, error), sig
 		return err
 	}
 	var stopped chan error // nil until told to stop
+	left := n.Left()
 	stop := func() {
 		stopped = make(chan error, 1)
 		go func() { stopped <- n.Stop(context.WithoutCancel(ctx)) }()
@@ -84,6 +89,11 @@ func serve(ctx context.Context, n node, load func() (*config.Config, error), sig
 			default:
 				stop()
 			}
+		case <-left:
+			left = nil
+			if stopped == nil {
+				stop()
+			}
 		case <-orphaned:
 			orphaned = nil
 			if stopped == nil {
@@ -91,6 +101,9 @@ func serve(ctx context.Context, n node, load func() (*config.Config, error), sig
 			}
 			n.Kill()
 		case err := <-stopped:
+			if err == nil && left == nil {
+				err = n.LeftBy()
+			}
 			return err
 		}
 	}

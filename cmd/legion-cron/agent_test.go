@@ -19,6 +19,8 @@ type fakeNode struct {
 	killed              chan struct{} // nil: nothing runs
 	log                 chan string
 	once                sync.Once
+	left                chan struct{} // nil: it never wants to be stopped
+	leftBy              error
 }
 
 func (n *fakeNode) Start(context.Context) error {
@@ -40,6 +42,9 @@ func (n *fakeNode) Kill() {
 		n.once.Do(func() { close(n.killed) })
 	}
 }
+
+func (n *fakeNode) Left() <-chan struct{} { return n.left }
+func (n *fakeNode) LeftBy() error         { return n.leftBy }
 
 func (n *fakeNode) Reload(context.Context, *config.Config) error {
 	n.log <- "reload"
@@ -101,6 +106,20 @@ func TestServeStartFails(t *testing.T) {
 	n := &fakeNode{startErr: want, log: make(chan string, 1)}
 	if err := serve(t.Context(), n, nil, nil, nil); !errors.Is(err, want) {
 		t.Errorf("serve = %v", err)
+	}
+}
+
+// TestServeLeft: a node that wants to be stopped is, and says why.
+func TestServeLeft(t *testing.T) {
+	t.Parallel()
+	want := errors.New("a copy of another")
+	n := &fakeNode{log: make(chan string, 2), left: make(chan struct{}), leftBy: want}
+	close(n.left)
+	if err := serve(t.Context(), n, nil, nil, nil); !errors.Is(err, want) {
+		t.Errorf("serve = %v", err)
+	}
+	if a, b := <-n.log, <-n.log; a != "start" || b != "stop" {
+		t.Errorf("the node was told %q, %q", a, b)
 	}
 }
 

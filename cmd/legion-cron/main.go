@@ -61,7 +61,8 @@ func newRoot() *cobra.Command {
 	})
 	root.AddCommand(
 		newAgent(), newValidate(), newDemo(),
-		newStatus(), newJobs(), newNext(), newRuns(), newShow(), newExplain(), newLogs(), newLord(), newScrolls(), newReload(),
+		newStatus(), newJobs(), newNext(), newRuns(), newShow(), newExplain(), newLogs(), newLord(), newScrolls(), newMembers(), newReload(),
+		newLeave(), newForget(), newRefound(),
 		newKeys(), newVersion(),
 	)
 	for _, verb := range root.Commands() {

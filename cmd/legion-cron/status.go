@@ -83,6 +83,9 @@ func printStatus(w io.Writer, s control.Status, now time.Time) error {
 	default:
 		fmt.Fprintf(w, "cluster %s, epoch %d, voters %s\n", printable(c.ID), c.Epoch, printable(strings.Join(c.Voters, " ")))
 	}
+	if c.Change != "" {
+		fmt.Fprintf(w, "electorate: %s\n", printable(c.Change))
+	}
 
 	fmt.Fprintln(w)
 	legions := newTable("LEGION", "LORD", "TERM", "SINCE", "VOTES", "LAST CHANGE")
@@ -132,6 +135,12 @@ func printWarnings(w io.Writer, s control.Status) error {
 		} else if !l.Agreed {
 			warnings = append(warnings, l.Name+": not all voters name the same lord")
 		}
+	}
+	if c := s.Cluster; c.Size > 0 && len(c.Voters) != c.Size {
+		warnings = append(warnings, fmt.Sprintf("there are %d voters, and cluster.size is %d", len(c.Voters), c.Size))
+	}
+	for _, text := range s.Cluster.Drift {
+		warnings = append(warnings, text)
 	}
 	for _, m := range s.Cluster.Members {
 		if m.ClockSkewMS > maxSkew || m.ClockSkewMS < -maxSkew {

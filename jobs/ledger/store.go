@@ -381,6 +381,21 @@ func (s *Store) Unsettled(legion string) jobs.Batch {
 	return jobs.Batch{}
 }
 
+// Legions names the legions of which Unsettled has something to say, in order.
+func (s *Store) Legions() []string {
+	s.image.RLock()
+	defer s.image.RUnlock()
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(s.tables)), func(name string) bool { return name == "" })
+}
+
+// Disown has the next Open make a new instance, and move the file aside.
+func (s *Store) Disown() error {
+	if err := os.WriteFile(filepath.Join(s.cfg.Dir, damagedName), nil, 0o640); err != nil {
+		return fmt.Errorf("disown ledger: %w", err)
+	}
+	return syncDir(s.cfg.Dir)
+}
+
 // UnsettledHash is the hash of Unsettled: equal on two nodes if and only if
 // that is. It is kept up to date by Write and costs nothing to ask.
 func (s *Store) UnsettledHash(legion string) [16]byte {

@@ -19,6 +19,7 @@ var live = []string{
 	"node.timezone", "node.stop_timeout",
 	"log.level",
 	"cluster.keys", "cluster.keys_file",
+	"cluster.size", "cluster.vote", "cluster.beat", "cluster.lease", "cluster.forget_after",
 	"legion", "check", "notify", "job",
 }
 

@@ -32,7 +32,6 @@ var pending = []string{
 	"legion.NAME.preempt",
 	"legion.NAME.preempt_delay",
 	"legion.NAME.stickiness",
-	"cluster.forget_after",
 	"job.notify",
 	"job.ping_url",
 }

@@ -21,6 +21,7 @@ type Backend interface {
 	Reloader
 	Locksmith
 	Crier
+	Steward
 	Meter
 }
 
@@ -94,6 +95,7 @@ func Handler(b Backend) http.Handler {
 	history(b, rs)
 	keys(b, get, post)
 	scrolls(b, rs)
+	steward(b, rs)
 
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, NotFound("see GET /v1/status, members, jobs, runs, lord/LEGION, metrics", "no such resource %s", r.URL.Path))

@@ -81,6 +81,21 @@ func (b *backend) Scrolls(_ context.Context, legion string) ([]Scroll, error) {
 	return b.scrolls, b.err
 }
 
+func (b *backend) Leave(context.Context) (Electorate, error) {
+	return Electorate{Epoch: 2, Voters: []string{"b"}}, b.err
+}
+
+func (b *backend) Forget(_ context.Context, node string) (Electorate, error) {
+	return Electorate{Epoch: 3, Voters: []string{"not " + node}}, b.err
+}
+
+func (b *backend) Refound(_ context.Context, force bool) (Electorate, error) {
+	if !force {
+		return Electorate{}, Refused("no", "not so fast")
+	}
+	return Electorate{Epoch: 4}, b.err
+}
+
 func (b *backend) Node() string                  { return "a" }
 func (b *backend) Nodes() []string               { return []string{"a"} }
 func (b *backend) LordOf(string) (string, error) { return "a", nil }
@@ -123,6 +138,11 @@ func TestHandlerCodes(t *testing.T) {
 		{"GET", "/v1/legions/nobodys/scrolls", 404, `"error":"no legion \"nobodys\""`},
 		{"GET", "/v1/jobs/a%2Fb/next", 200, `"next":[]`},
 		{"POST", "/v1/node/reload", 200, `{"changes":[]}`},
+		{"POST", "/v1/node/leave", 200, `{"epoch":2,"voters":["b"]}`},
+		{"POST", "/v1/members/c/forget", 200, `{"epoch":3,"voters":["not c"]}`},
+		{"POST", "/v1/node/refound", 409, `"error":"not so fast"`},
+		{"POST", "/v1/node/refound?force=true", 200, `{"epoch":4,"voters":[]}`},
+		{"GET", "/v1/node/leave", 405, `"hint":"use POST"`},
 		{"GET", "/v1/node/reload", 405, `"hint":"use POST"`},
 		{"GET", "/v1/metrics", 200, `42`},
 		{"POST", "/v1/metrics", 405, `"hint":"use GET"`},
@@ -219,7 +239,7 @@ func TestKeys(t *testing.T) {
 		keys string
 	}{
 		{Status{}, "node incarnation version cluster legions process"},
-		{Cluster{}, "id epoch voters members"},
+		{Cluster{}, "id epoch voters size quorum lord change drift members"},
 		{Member{}, "name addr state incarnation version clock_skew_ms"},
 		{Legion{}, "name lord term since trusted_ms quorum votes safe agreed succession members last_change"},
 		{LegionMember{}, "name valor effective fit vote_for role checks reasons"},

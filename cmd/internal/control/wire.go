@@ -74,6 +74,11 @@ type Cluster struct {
 	ID      string       `json:"id"` // empty before the founding
 	Epoch   uint64       `json:"epoch"`
 	Voters  List[string] `json:"voters"` // names
+	Size    int          `json:"size"`   // how many voters there are to be
+	Quorum  int          `json:"quorum"`
+	Lord    string       `json:"lord"`   // who changes the electorate; empty: nobody now
+	Change  string       `json:"change"` // what is under way with it; empty: nothing
+	Drift   List[string] `json:"drift"`  // what files say and the electorate does not
 	Members List[Member] `json:"members"`
 }
 

@@ -90,6 +90,10 @@ type Daemon struct {
 	metrics  *metrics.Metrics
 	calendar []dated       // guarded by mu
 	recount  chan struct{} // holds a token when jobs may have come
+	left     chan struct{} // closed when the node is to stop, and why: leaving
+	leaving  sync.Once
+	leftBy   error
+	merges   chan legion.Merge // what other voters had written, to be taken over
 	// uncertified holds a token when the death certificate may be out of date.
 	uncertified chan struct{}
 	herald      *hooks.Herald
@@ -113,7 +117,8 @@ func New(cfg *config.Config, opts Options) (*Daemon, error) {
 	}
 	d := &Daemon{
 		opts: opts, clock: opts.Clock, cfg: cfg, name: cfg.Node.Name, lords: newChronicle(),
-		uncertified: make(chan struct{}, 1), mustered: make(chan struct{}, 1), recount: make(chan struct{}, 1), suspended: map[string]*suspension{},
+		uncertified: make(chan struct{}, 1), mustered: make(chan struct{}, 1), recount: make(chan struct{}, 1), left: make(chan struct{}), merges: make(chan legion.Merge, 1),
+		suspended: map[string]*suspension{},
 	}
 	if d.clock == nil {
 		d.clock = systemClock
@@ -177,6 +182,9 @@ func (d *Daemon) legions() map[string]legion.Legion {
 			Valor: l.Valor, Weight: s.Weight, Quorum: l.Quorum, Spread: l.Spread, Unfit: cmp.Or(unfit, s.Veto),
 			Scroll: []byte(l.Scroll), Jobs: jobSet(cfg, name),
 		}
+	}
+	if cfg.Cluster != nil {
+		all[legion.ClusterLegion] = legion.Legion{Valor: clusterValor, Unfit: d.unfit}
 	}
 	return all
 }
@@ -302,6 +310,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	if d.gossip != nil {
 		d.spawn("clocks", d.watchClocks, nil)
 		d.spawn("history", d.filler.run, nil)
+		d.spawn("refill", d.refills, nil)
 	}
 	d.log.Info("agent started", logging.Event("started"), zap.String("version", d.opts.Version),
 		zap.Int("jobs", len(d.cfg.Jobs)), zap.Int("legions", len(d.cfg.Legions)), zap.String("socket", d.cfg.Control.Socket))
@@ -340,14 +349,21 @@ func (d *Daemon) assemble() {
 		store: d.store, log: d.log, clock: d.clock, voters: d.otherVoters, learnt: d.protocol.observe,
 		keep: func() time.Duration { return d.config().Node.Keep },
 	}
+	d.protocol.refill, d.protocol.disown = d.refill, d.disown
 	d.protocol.reign = func(a legion.Reign) {
 		d.lords.reigns(d.name, a.Legion, a.Term, "", d.clock().Wall)
-		d.reigns(a)
+		if a.Legion != legion.ClusterLegion { // which has no jobs and no hooks
+			d.reigns(a)
+		}
 	}
 	d.protocol.unreign = func(a legion.Unreign) {
 		d.lords.fell(d.name, a.Legion, a.Term, a.Reason, d.clock().Wall)
 		d.log.Info("no longer lord: "+a.Reason, logging.Event("unlord"), logging.Legion(a.Legion), logging.Term(a.Term),
 			logging.Boot(d.protocol.reignedUntil(a.Legion)))
+		if a.Legion == legion.ClusterLegion {
+			d.protocol.post(legion.LetGo{Legion: a.Legion, Term: a.Term})
+			return
+		}
 		d.unreigns(a)
 	}
 }
@@ -389,7 +405,8 @@ func (d *Daemon) legionConfig() (legion.Config, error) {
 		Vote: true, Size: 1, Beat: lanBeat, Lease: lanLease, Legions: d.legions(), Checks: announcedChecks(d.watch.Reports()),
 	}
 	if cl := d.cfg.Cluster; cl != nil {
-		c.Vote, c.Size, c.Beat, c.Lease = cl.Vote, cl.Size, cl.Beat, cl.Lease
+		c.Vote, c.Size, c.Beat, c.Lease, c.ForgetAfter = cl.Vote, cl.Size, cl.Beat, cl.Lease, cl.ForgetAfter
+		c.Starts = d.store.Starts()
 	}
 	return c, nil
 }
@@ -556,7 +573,7 @@ func (d *Daemon) apply(cfg *config.Config) ([]string, error) {
 	d.measured(cfg, all)
 	d.herald.Configure(hooksOf(cfg))
 	d.standBack("")
-	changes := config.Diff(before, cfg)
+	changes := append(config.Diff(before, cfg), d.reloadElectorate(cfg)...)
 	for _, c := range changes {
 		d.log.Info("reloaded: "+c, logging.Event("reload"))
 	}

@@ -44,11 +44,13 @@ type protocol struct {
 	disk  *disk
 	log   *zap.Logger
 
-	reign   func(legion.Reign)   // told in order; must not block
-	unreign func(legion.Unreign) // likewise
-	observe func([]jobs.Record)  // told what was stored for others
-	elected func()               // told of another electorate; must not block
-	changed func()               // told that nodes may have come, gone or changed; likewise
+	reign   func(legion.Reign)    // told in order; must not block
+	unreign func(legion.Unreign)  // likewise
+	observe func([]jobs.Record)   // told what was stored for others
+	elected func()                // told of another electorate; must not block
+	refill  func(legion.Merge)    // has what other voters had written merged; must not block
+	disown  func(legion.Disowned) // told that the state directory is a copy; must not block
+	changed func()                // told that nodes may have come, gone or changed; likewise
 
 	guardian *guardian.Guardian // nil: none; set before run
 	metrics  *metrics.Metrics   // set before run
@@ -312,6 +314,10 @@ func (p *protocol) do(a legion.Action) {
 		p.reign(a)
 	case legion.Unreign:
 		p.unreign(a)
+	case legion.Merge:
+		p.refill(a)
+	case legion.Disowned:
+		p.disown(a)
 	case legion.Wrote:
 		p.proposalsMu.Lock()
 		done := p.proposals[a.ID]
@@ -397,6 +403,13 @@ func (p *protocol) send(s legion.Send) {
 			}
 			m.Body = b
 		}
+	case legion.Standing:
+		var err error
+		if b.States, err = legionStates(p.store, p.clock().Wall); err != nil {
+			p.log.Error("read ledger state for a voter", zap.Error(err))
+			return
+		}
+		m.Body = b
 	}
 	if s.To == p.name {
 		p.own = append(p.own, legion.Receive{Message: m})

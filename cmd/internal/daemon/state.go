@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/fxamacker/cbor/v2"
@@ -29,9 +30,26 @@ func encodePersist(a legion.Persist) (w ledger.Writes, err error) {
 			return w, fmt.Errorf("encode founding: %w", err)
 		}
 	}
+	if a.Pending != nil || a.Whole > 0 {
+		w.Values = map[string][]byte{}
+	}
+	if a.Pending != nil {
+		if w.Values[keyPending], err = cbor.Marshal(a.Pending); err != nil {
+			return w, fmt.Errorf("encode amendment: %w", err)
+		}
+	}
+	if a.Whole > 0 {
+		w.Values[keyWhole] = strconv.AppendUint(nil, a.Whole, 10)
+	}
 	w.Batches = a.Payloads
 	return w, nil
 }
+
+// The names of values in the ledger.
+const (
+	keyPending = "electorate.pending" // the amendment that was stored last, in CBOR
+	keyWhole   = "electorate.whole"   // the epoch in which this voter is whole, in decimal
+)
 
 // loadState reads what the core had made durable before.
 func loadState(store *ledger.Store) (legion.State, error) {
@@ -52,6 +70,17 @@ func loadState(store *ledger.Store) (legion.State, error) {
 	if p.Founding != nil {
 		if err := cbor.Unmarshal(p.Founding, &st.Founding); err != nil {
 			return st, fmt.Errorf("decode founding: %w", err)
+		}
+	}
+	if b := p.Values[keyPending]; b != nil {
+		st.Pending = &legion.Amendment{}
+		if err := cbor.Unmarshal(b, st.Pending); err != nil {
+			return st, fmt.Errorf("decode amendment: %w", err)
+		}
+	}
+	if b := p.Values[keyWhole]; b != nil {
+		if st.Whole, err = strconv.ParseUint(string(b), 10, 64); err != nil {
+			return st, fmt.Errorf("decode electorate.whole: %w", err)
 		}
 	}
 	for _, g := range p.Grants {

@@ -27,14 +27,12 @@ func (b backend) Status(context.Context) (control.Status, error) {
 	d := b.d
 	s := d.protocol.status()
 	out := control.Status{Node: d.name, Incarnation: d.incarnation, Version: d.opts.Version, Process: d.process()}
-	if e := s.Electorate; e != nil {
-		out.Cluster.ID, out.Cluster.Epoch = e.Cluster.String(), e.Epoch
-		for _, v := range e.Voters {
-			out.Cluster.Voters = append(out.Cluster.Voters, v.Name)
-		}
-	}
+	out.Cluster = b.electorate(s)
 	out.Cluster.Members = b.members(s)
 	for _, l := range s.Legions {
+		if l.Legion == legion.ClusterLegion {
+			continue // it is the cluster's, and no legion with jobs
+		}
 		out.Legions = append(out.Legions, b.legion(s, l))
 	}
 	return out, nil

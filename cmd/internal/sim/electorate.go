@@ -199,8 +199,8 @@ func (w *World) unfilled() string {
 		if n.disk.electorate.Epoch != e.Epoch {
 			return n.conf.Name + " does not follow the latest electorate"
 		}
-		if p := n.disk.pending; p != nil && p.Electorate.Epoch > e.Epoch {
-			return "a change of electorate is not finished"
+		if lord := w.lord(legion.ClusterLegion, n.cluster()); lord == nil || lord.core.Status(lord.clock.read(w.now)).Change != "" {
+			return "a change of electorate is under way"
 		}
 		if want := (legion.Settings{Size: w.Size, Beat: w.Beat, Lease: w.Lease}); e.Size != w.Size || e.Beat != w.Beat || e.Lease != w.Lease {
 			w.resettle(n.cluster(), want)

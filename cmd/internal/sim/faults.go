@@ -1,6 +1,10 @@
 package sim
 
-import "time"
+import (
+	"time"
+
+	"github.com/legion-cron/legion-cron/legion"
+)
 
 // A fault breaks something and returns what mends it again, after how long.
 type fault struct {
@@ -190,5 +194,6 @@ func (w *World) heal() {
 		n.diskFull(false)
 		n.start()
 		n.will(true)
+		n.step(legion.Settings{Size: w.Size, Beat: w.Beat, Lease: w.Lease})
 	}
 }

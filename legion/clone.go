@@ -1,0 +1,52 @@
+package legion
+
+import "fmt"
+
+// maxInstances bounds the instances whose starts are remembered.
+const maxInstances = 4096
+
+// A started is what is known of an instance: the highest count of its starts,
+// and which incarnation that was.
+type started struct {
+	starts      uint64
+	incarnation ID
+}
+
+// genuine reports whether an announcement is of the newest life of its
+// instance. A state directory counts its starts; one that has counted fewer
+// than was heard of before, or as many in another life, is a copy, or was
+// restored: what it promised since then it has forgotten, so that its
+// incarnation is as good as dead. It is told, and must become another instance.
+func (c *Core) genuine(s *NodeState) bool {
+	if s.Starts == 0 {
+		return true
+	}
+	seen, ok := c.starts[s.Instance]
+	if s.Instance == c.cfg.Instance {
+		seen, ok = started{c.cfg.Starts, c.cfg.Incarnation}, true
+	}
+	switch {
+	case s.Starts < seen.starts, s.Starts == seen.starts && s.Incarnation != seen.incarnation:
+		if !c.dead[s.Incarnation] {
+			c.bury(s.Incarnation)
+			c.note(Note{Event: "copy", Warn: true, Text: fmt.Sprintf(
+				"the state directory of %s is a copy, or older than it was: it counts %d starts, and %d were seen", s.Name, s.Starts, seen.starts)})
+		}
+		c.send(s.Name, Disown{s.Incarnation, seen.starts}, sendOpts{to: s.Incarnation})
+		return false
+	case !ok && len(c.starts) >= maxInstances, s.Instance == c.cfg.Instance:
+	default:
+		c.starts[s.Instance] = started{s.Starts, s.Incarnation}
+	}
+	return true
+}
+
+// onDisown ends this incarnation: it stands for nothing it knows of.
+func (c *Core) onDisown(h Header, b Disown) {
+	if b.Incarnation != c.cfg.Incarnation || c.disowned {
+		return
+	}
+	c.disowned = true
+	c.diskTrouble("this state directory is a copy, or older than it was")
+	c.do(Disowned{By: h.From, Starts: b.Starts})
+}
