@@ -225,9 +225,23 @@ func (g *Guardian) Hold(until func(legionName string) (legion.Stamp, bool)) {
 			news = append(news, holding{of, s})
 		}
 	}
-	if len(news) > 0 {
+	switch {
+	case len(news) == 0:
+	case len(news) == len(g.held) && alike(news):
+		g.tell(frame{AllHeld: news[0].Until})
+	default:
 		g.tell(frame{Held: news})
 	}
+}
+
+// alike reports whether all last equally long: one beat renews them all.
+func alike(hs []holding) bool {
+	for _, h := range hs {
+		if h.Until != hs[0].Until || h.Until == (legion.Stamp{}) {
+			return false
+		}
+	}
+	return true
 }
 
 // Dismiss has the guardian end without doing anything, and returns when it is

@@ -108,6 +108,7 @@ func TestFrames(t *testing.T) {
 		{Held: []holding{{"l", legion.Stamp{Boot: 1, Raw: 2}}}, Began: &run{"r", "l"}},
 		{Ended: "r"},
 		{Reign: unlord("l", 7), Leaving: "l", Left: "m", Mourn: death("l")},
+		{AllHeld: legion.Stamp{Boot: 3, Raw: 4}},
 		{Dismissed: true},
 	}
 	var all []byte
@@ -333,6 +334,8 @@ func TestFrozenHooks(t *testing.T) {
 	w.take(frame{Held: []holding{{"c", at(2 * time.Second)}}})
 	called(time.Second+headStart, "a")
 	called(time.Second + 2*headStart)
+	w.take(frame{AllHeld: at(3 * time.Second)})
+	called(2*time.Second + 2*headStart)
 	w.take(frame{Left: "c", Held: []holding{{Legion: "c"}}})
 	called(time.Hour)
 	if _, ok := w.wake(now(time.Hour)); ok {
@@ -557,5 +560,64 @@ func TestNil(t *testing.T) {
 	g.End("r")
 	if err := g.Dismiss(); err != nil || g.PID() != 0 {
 		t.Error("a guardian that is not there does something")
+	}
+}
+
+// TestHold: what a beat renews together is told in one short word.
+func TestHold(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	g := &Guardian{
+		log: zap.NewNop(), held: map[string]legion.Stamp{}, runs: map[string]string{}, reigns: map[string]*reign{},
+		deaths: map[string]hooks.Will{}, child: &child{pipe: w},
+	}
+	defer w.Close()
+	in := bufio.NewReader(r)
+	see := newWatch()
+	hear := func() frame {
+		t.Helper()
+		f, err := readFrame(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		see.take(f)
+		return f
+	}
+	until := map[string]legion.Stamp{"a": at(1), "b": at(1), "c": at(1)}
+	for of, s := range until {
+		g.Reign(*unlord(of, 1), s)
+		hear()
+	}
+	hold := func() {
+		g.Hold(func(of string) (legion.Stamp, bool) { s, ok := until[of]; return s, ok })
+	}
+	hold() // nothing new, nothing said
+	until = map[string]legion.Stamp{"a": at(2), "b": at(2), "c": at(2)}
+	hold()
+	if f := hear(); f.AllHeld != at(2) || len(f.Held) > 0 {
+		t.Errorf("told %+v", f)
+	}
+	until = map[string]legion.Stamp{"a": at(3), "b": at(3)} // c is let go
+	hold()
+	if f := hear(); len(f.Held) != 3 {
+		t.Errorf("told %+v", f)
+	}
+	until["a"], until["b"] = at(4), at(4)
+	hold()
+	if f := hear(); len(f.Held) != 2 {
+		t.Errorf("told %+v: c must not come back", f)
+	}
+	g.Left("c")
+	hear()
+	until["a"], until["b"] = at(5), at(5)
+	hold()
+	if f := hear(); f.AllHeld != at(5) {
+		t.Errorf("told %+v", f)
+	}
+	if want := map[string]legion.Stamp{"a": at(5), "b": at(5)}; !reflect.DeepEqual(see.held, want) {
+		t.Errorf("the guardian takes %v to be held, want %v", see.held, want)
 	}
 }

@@ -59,6 +59,11 @@ func (w *watch) take(f frame) {
 			w.held[h.Legion] = h.Until
 		}
 	}
+	if f.AllHeld != (legion.Stamp{}) {
+		for of := range w.held {
+			w.held[of] = f.AllHeld
+		}
+	}
 	if f.Began != nil && len(w.runs) < maxRuns {
 		w.runs[f.Began.ID] = &living{legion: f.Began.Legion}
 	}

@@ -33,6 +33,7 @@ type frame struct {
 	Leaving     string       `cbor:"8,keyasint,omitempty"`  // a legion whose trust ran out; the agent calls its hooks
 	Left        string       `cbor:"9,keyasint,omitempty"`  // a legion whose unlord hooks have ended
 	Mourn       *hooks.Will  `cbor:"10,keyasint,omitempty"` // death hooks
+	AllHeld     legion.Stamp `cbor:"11,keyasint,omitzero"`  // until when every lordship told of lasts
 }
 
 // A holding says until when a lordship lasts on this machine's clocks. One
