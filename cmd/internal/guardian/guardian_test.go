@@ -174,7 +174,8 @@ type ward struct {
 	ring chan struct{}
 	end  chan *watch
 
-	occupied atomic.Int32
+	occupied  atomic.Int32
+	delivered chan struct{}
 }
 
 func (w *ward) Sweep(_ context.Context, match func(runner.Tag) bool) ([]runner.Tag, error) {
@@ -213,7 +214,7 @@ func (w *ward) tell(t *testing.T, f frame) {
 
 func newWard(runs ...runner.Tag) *ward {
 	r, p := io.Pipe()
-	w := &ward{pipe: p, runs: runs, ring: make(chan struct{}), end: make(chan *watch, 1)}
+	w := &ward{pipe: p, runs: runs, ring: make(chan struct{}), end: make(chan *watch, 1), delivered: make(chan struct{})}
 	w.guard = &guard{
 		incarnation: "i", host: w, alarm: w, log: zap.NewNop(),
 		clock: func() legion.Now {
@@ -225,6 +226,7 @@ func newWard(runs ...runner.Tag) *ward {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.did = append(w.did, "deliver")
+			close(w.delivered)
 			return c.Quorum, nil
 		},
 		occupy: func() func() {
@@ -232,6 +234,12 @@ func newWard(runs ...runner.Tag) *ward {
 			return func() { w.occupied.Add(-1) }
 		},
 		call: func(_ []hooks.Hook, c hooks.Call) {
+			if c.Event == hooks.Unlord { // whoever does not wait for it is given the time to show it
+				select {
+				case <-w.delivered:
+				case <-time.After(100 * time.Millisecond):
+				}
+			}
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			if w.occupied.Load() == 0 {
