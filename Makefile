@@ -1,7 +1,7 @@
 VERSION ?= 0.1.0-dev
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 
-.PHONY: help build test race lint fuzz sim mutations sweep model huge crashes
+.PHONY: help build test race lint fuzz sim spread mutations sweep model huge crashes
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -25,6 +25,9 @@ fuzz: ## every fuzz target, FUZZTIME each (60s)
 
 sim: ## the simulator with SEEDS (10000); SEED=n replays one run
 	go test -count=1 -timeout 3h -run TestSeeds ./cmd/internal/sim -args $(if $(SEED),-seed $(SEED),-seeds $(or $(SEEDS),10000))
+
+spread: ## up to 500 legions on up to 20 nodes spread, in virtual time, and rest for an hour
+	go test -count=1 -timeout 1h -v -run TestSpread ./cmd/internal/sim -args -spread
 
 mutations: ## break the protocol's rules one by one; the simulator must notice each
 	go test -count=1 -timeout 1h -run TestMutations ./cmd/internal/sim -args -mutations

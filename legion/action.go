@@ -39,10 +39,20 @@ type (
 		Term    uint64
 		Payload []byte
 	}
-	// Abandon gives up one lordship: it stops at once ([Unreign]), and is
-	// released when the shell says [LetGo].
+	// Abandon gives up one lordship that the shell cannot act on: it stops at
+	// once ([Unreign]), and is released when the shell says [LetGo].
 	Abandon struct {
 		Legion string
+		Reason string
+	}
+	// StepDown hands a lordship over by an administrator's word, to To or, if
+	// that is empty, to the best that is ready. Without To it is given up even
+	// if nobody is. The successor then reigns for at least Keep, whoever is
+	// better. It does not keep this node from standing again: see [Legion] Away.
+	StepDown struct {
+		Legion string
+		To     string
+		Keep   time.Duration
 		Reason string
 	}
 	// LetGo says that nothing of a lordship is left running that must not be.
@@ -83,6 +93,7 @@ func (Membership) event()  {}
 func (Configure) event()   {}
 func (Propose) event()     {}
 func (Abandon) event()     {}
+func (StepDown) event()    {}
 func (LetGo) event()       {}
 func (Stop) event()        {}
 func (Merged) event()      {}

@@ -28,6 +28,7 @@ type campaign struct {
 	phase   phase
 	wake    Stamp // when to act, if nothing comes before
 	until   Stamp // when the phase is given up
+	load    int   // of this node when its turn was fixed
 	slow    bool  // probing for so long that others may begin
 	term    uint64
 	highest uint64 // term heard of
@@ -54,15 +55,21 @@ func (c *Core) rank(legion string) (Rank, bool) {
 	if !ok || !c.candidate(legion) {
 		return Rank{}, false
 	}
-	r := Rank{Effective: l.Valor + l.Weight, Tie: tie(c.cfg.Instance, legion)}
-	if l.Spread {
-		for name, o := range c.lordships {
-			if name != legion && name != ClusterLegion && !o.leaving {
-				r.Effective--
-			}
-		}
+	return c.ownRank(legion, l), true
+}
+
+// ownRank is the rank that this node's part l in a legion gives it, fit or not.
+func (c *Core) ownRank(legion string, l Legion) Rank {
+	own := c.lordships[legion]
+	part := Candidacy{Legion: legion, Valor: l.Valor, Weight: l.Weight, Spread: l.Spread, Held: c.heldBack(legion)}
+	t, ok := c.ties[legion]
+	if !ok {
+		t = tie(c.cfg.Instance, legion)
+		c.ties[legion] = t
 	}
-	return r, true
+	r := part.rank(c.load, own != nil && !own.leaving, t)
+	r.Seq = c.own.Seq
+	return r
 }
 
 // vacancy reports whether, as far as this node can tell, the throne is vacant.
@@ -135,7 +142,7 @@ func (c *Core) stand() {
 				continue
 			}
 			if k == nil {
-				k = &campaign{legion: legion, wake: c.turn(t)}
+				k = &campaign{legion: legion, wake: c.turn(t), load: c.load}
 				c.campaigns[legion] = k
 			}
 		}
@@ -144,6 +151,9 @@ func (c *Core) stand() {
 		}
 		switch k.phase {
 		case waiting:
+			if c.load > k.load && c.deferred(k, t) {
+				continue
+			}
 			if legion == ClusterLegion { // no load: it changes nobody's rank
 				c.probe(k)
 			} else if next == nil || c.now.held(k.wake) > c.now.held(next.wake) {
@@ -194,12 +204,34 @@ func (c *Core) busy() bool {
 	return false
 }
 
-// turn returns when this node may campaign: at once if it thinks itself best,
-// half a beat later for each candidate that it thinks better.
+// turn returns when this node may campaign: at once if it thinks itself best
+// or was named by the last lord, half a beat later for each candidate that it
+// thinks better.
 func (c *Core) turn(t *throne) Stamp {
 	own, _ := c.rank(t.Legion)
 	k := c.better(t, own, c.cfg.Name)
+	switch c.named(t) {
+	case "":
+	case c.cfg.Name:
+		k = 0
+	default:
+		k = max(k, 1)
+	}
 	return t.vacant.add(time.Duration(k) * c.beatEvery() / 2)
+}
+
+// deferred lets others come first whose rank has become better than this
+// node's, because it has won something since it fixed its turn. Each win
+// defers a campaign once at most.
+func (c *Core) deferred(k *campaign, t *throne) bool {
+	k.load = c.load
+	own, _ := c.rank(t.Legion)
+	better := c.better(t, own, c.cfg.Name)
+	if better == 0 || c.named(t) == c.cfg.Name {
+		return false
+	}
+	k.wake = c.in(time.Duration(min(better, slowProbe/2)) * c.beatEvery() / slowProbe)
+	return true
 }
 
 // hashOrder lists this node's legions in an order that every node agrees on
@@ -244,6 +276,9 @@ func (c *Core) probeOne(k *campaign, voter string) {
 }
 
 func (c *Core) onProbeAck(h Header, b ProbeAck) {
+	if c.isVoter(h) {
+		c.hearsVoter(h, b)
+	}
 	k := c.campaigns[b.Legion]
 	if k == nil || k.phase != probing || k.sent[h.Echo].voter != h.From || !c.isVoter(h) {
 		return
@@ -417,6 +452,6 @@ func (c *Core) withdraw(k *campaign) {
 	}
 	delete(c.campaigns, k.legion)
 	if k.phase == asking {
-		c.release(k.legion, k.term)
+		c.release(k.legion, k.term, "")
 	}
 }

@@ -34,21 +34,29 @@ type Config struct {
 type Legion struct {
 	Valor  int // 0: arbiter, never lord
 	Weight int // what the checks add
-	Unfit  string
+	// Unfit says why the node may not reign, by its own doing: a check, say.
+	// Away says that an administrator wants it so: drained, or told to step
+	// down. What is given up for Unfit counts towards being held back.
+	Unfit string
+	Away  string
 	// Quorum is how many voters must agree; less than a majority counts as a
 	// majority.
 	Quorum int
-	Spread bool
+	Spread bool   // lordships held elsewhere count against this node
 	Jobs   []byte // hash of the job set, announced to find drift
 	Scroll []byte
+	// Preempt lets the node, as lord, give way to a candidate that has been
+	// better by more than Stickiness for PreemptDelay (0: 2 beats; negative: at once).
+	Preempt      bool
+	PreemptDelay time.Duration
+	Stickiness   int
 }
 
-// fit reports whether the node may be lord, by its own account.
-func (l Legion) fit() bool { return l.unfit() == "" }
-
-// unfit says why the node may not be lord; empty: it may.
+// unfit says why the node may not be lord, by its own account; "": it may.
 func (l Legion) unfit() string {
 	switch {
+	case l.Away != "":
+		return l.Away
 	case l.Unfit != "":
 		return l.Unfit
 	case l.Valor <= 0:
@@ -58,6 +66,9 @@ func (l Legion) unfit() string {
 	}
 	return ""
 }
+
+// fit reports whether the node may be lord, by its own account.
+func (l Legion) fit() bool { return l.unfit() == "" }
 
 // A State is what a node had on disk when it started.
 type State struct {
@@ -117,6 +128,7 @@ type Core struct {
 	nextBeat   Stamp
 	nextFall   Stamp // no lordship runs out before
 	releases   []*farewell
+	parting    Stamp // until when a certificate waits for the last release
 	proposals  []*proposal
 
 	quorumSeen   bool
@@ -124,6 +136,17 @@ type Core struct {
 	stopping     bool
 	death        *farewell
 	stopped      bool
+
+	// Who should reign: see yield.go, spread.go and held.go.
+	load       int // lordships that act, but for ClusterLegion
+	ties       map[string]ID
+	taking     *taking
+	wishing    bool  // load asks for a move
+	wishSince  Stamp // since when
+	nextSpread Stamp // load moves nothing before
+	nextYield  Stamp // when lordships are weighed without any news
+	lapses     map[string]*lapses
+	nextUnhold Stamp
 
 	look       bool  // something changed that candidates care about
 	nextStand  Stamp // when candidates look at the thrones without that
@@ -145,6 +168,13 @@ type peer struct {
 	known bool  // state was announced
 	alive bool  // by gossip
 	gone  Stamp // since when it is not alive
+	// said is its load by its own word, newer than the announcement; it counts
+	// until the next one comes, or until then.
+	said      int
+	saidSeq   uint64
+	saidUntil Stamp
+	shy       Stamp // until when it is offered nothing, because it was not ready
+	ties      map[string]ID
 }
 
 // New returns the core of a node that starts now. What it answers for is what
@@ -161,6 +191,8 @@ func New(cfg Config, st State, now Now, rng *rand.Rand) *Core {
 		campaigns:  map[string]*campaign{},
 		lordships:  map[string]*lordship{},
 		links:      map[string]*link{},
+		ties:       map[string]ID{},
+		lapses:     map[string]*lapses{},
 		nextBeat:   now.Stamp(),
 		nextFall:   now.Stamp(), nextVacancy: now.Stamp(),
 		changed: true,
@@ -206,7 +238,12 @@ func (c *Core) handle(ev Event) {
 	case Propose:
 		c.propose(ev)
 	case Abandon:
-		c.abandon(ev.Legion, ev.Reason)
+		if l := c.lordships[ev.Legion]; l != nil {
+			l.heir = c.nextInLine(ev.Legion)
+		}
+		c.forfeit(ev.Legion, ev.Reason)
+	case StepDown:
+		c.stepDown(ev)
 	case LetGo:
 		c.letGo(ev.Legion, ev.Term)
 	case Stop:
@@ -231,6 +268,8 @@ func (c *Core) progress() {
 	c.found()
 	c.expireLordships()
 	c.expireThrones()
+	c.unhold()
+	c.reconsider()
 	c.stand()
 	c.beat()
 	c.amend()
@@ -316,6 +355,10 @@ func (c *Core) receive(m Message) {
 		c.onRead(m.Header)
 	case Standing:
 		c.onStanding(m.Header, b)
+	case Offer:
+		c.onOffer(m.Header, b)
+	case Ready:
+		c.onReady(m.Header, b)
 	}
 }
 
@@ -382,7 +425,8 @@ func (c *Core) diskTrouble(trouble string) {
 	}
 	c.note(Note{Event: "disk", Text: "giving up lordships: " + trouble, Warn: true})
 	for _, l := range c.reigning() {
-		c.abandon(l.legion, trouble)
+		l.heir = c.nextInLine(l.legion)
+		c.forfeit(l.legion, trouble)
 	}
 }
 
@@ -441,6 +485,15 @@ func (c *Core) announced(s NodeState) {
 	if p == nil || p.known && p.state.Incarnation == s.Incarnation && s.Seq <= p.state.Seq {
 		return
 	}
+	if p.known && p.state.Instance != s.Instance {
+		p.ties = nil
+	}
+	if s.sort(); s.Seq > p.saidSeq || p.state.Incarnation != s.Incarnation {
+		p.saidUntil = Stamp{}
+	}
+	if p.state.Incarnation != s.Incarnation {
+		p.shy = Stamp{}
+	}
 	p.state, p.known = s, true
 	c.look = true
 	if s.Electorate != nil && s.Electorate.Check() == nil {
@@ -492,10 +545,8 @@ func (c *Core) configure(ev Configure) {
 		}
 	}
 	for _, l := range c.reigning() {
-		if cfg, ok := c.cfg.Legions[l.legion]; !ok {
+		if _, ok := c.cfg.Legions[l.legion]; !ok {
 			c.abandon(l.legion, "left the legion")
-		} else if !cfg.fit() {
-			c.abandon(l.legion, cfg.unfit())
 		}
 	}
 }
@@ -520,7 +571,7 @@ func (c *Core) self() *NodeState {
 		l := c.cfg.Legions[name]
 		s.Legions = append(s.Legions, Candidacy{
 			Legion: name, Valor: l.Valor, Weight: l.Weight, Fit: c.candidate(name),
-			Spread: l.Spread, Jobs: l.Jobs, Scroll: l.Scroll,
+			Held: c.heldBack(name), Spread: l.Spread, Jobs: l.Jobs, Scroll: l.Scroll,
 		})
 	}
 	for _, l := range c.reigning() {
@@ -566,11 +617,19 @@ func (c *Core) Wake(now Now) time.Duration {
 	if len(c.cfg.Legions) > 0 && c.electorate != nil {
 		at(c.nextStand)
 	}
+	if len(c.lordships) > 0 {
+		at(c.nextYield)
+	}
+	if len(c.lapses) > 0 {
+		at(c.nextUnhold)
+	}
 	for _, f := range c.releases {
 		at(f.next)
 	}
 	if c.death != nil {
 		at(c.death.next)
+	} else if c.stopping && len(c.lordships) == 0 {
+		at(c.parting)
 	}
 	for _, p := range c.proposals {
 		at(p.next)

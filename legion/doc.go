@@ -39,8 +39,9 @@
 //	 |    releases what it got, waits 1-3 beats   | a quorum granted
 //	 |                                            v
 //	 +----------- leaving <------------------- reigning
-//	   let go,      |   told to: hooks run,
-//	   released     |   and it still beats
+//	   let go,      |   told to, or a better
+//	   released     |   one is Ready: hooks
+//	                |   run, and it still beats
 //	                |
 //	                +-- trustedUntil passed: not lord from that very moment, no
 //	                    matter what; it beats no more, and nothing brings it back
@@ -88,6 +89,29 @@
 // The core does not look inside payloads. See model/claims.pml, and
 // model/founding.pml for how an electorate comes to be; model/README.md says
 // where the code holds each rule whose removal they show to be fatal.
+//
+// # Who should reign
+//
+// A [Rank] orders the candidates: effective valor, which is valor, and what the
+// checks add, and one less for each lordship held elsewhere; then a hash of
+// instance and legion. Choosing well is never a ground for safety: all of it
+// goes by gossip, by what came with requests, and by guesses that expire.
+//
+//   - Nobody takes a throne from a living lord. A lord gives it away, to a
+//     candidate that has been better for preempt_delay, or because it is unfit,
+//     drained or told to; with preempt off, for the latter reasons alone.
+//   - It asks first. The successor answers Ready only if it has just heard a
+//     quorum of voters itself and is taking no other; then the lord stops,
+//     lets go, and releases naming it; voters prefer it for two beats (yield.go
+//     draws it). A better node that hears nobody therefore moves nothing.
+//   - A lord that must go and finds nobody ready gives up after two beats, or
+//     after a lease if it was told to; with nobody fit there is no lord.
+//   - Lordships spread because the most loaded lord offers them, one at a
+//     time, and the candidate accepts on its own true load (spread.go). With
+//     equal valors the counts end within one of each other, and then rest.
+//   - A node that lost the same lordship three times in a minute through its
+//     own condition ranks last there for a minute, doubling (held.go). This is
+//     kept in memory: one that is restarted again and again is not held back.
 //
 // # Why the electorate may change
 //

@@ -52,7 +52,7 @@ func (a anything) founding() Founding {
 
 func (a anything) body() Body {
 	f := a.founding()
-	rank := Rank{Effective: int(a.number()), Tie: a.id(), Held: a.IntN(2) == 0}
+	rank := Rank{Effective: int(a.number()), Tie: a.id(), Held: a.IntN(2) == 0, Load: a.IntN(9), Seq: a.number()}
 	yes := a.IntN(2) == 0
 	return pick[Body](a,
 		Beat{a.number(), a.number(), a.reigning(), yes},
@@ -61,11 +61,12 @@ func (a anything) body() Body {
 		ProbeAck{a.legion(), yes, Refusal(a.IntN(10)), a.number(), a.duration()},
 		Ask{a.legion(), a.number(), rank, []byte{1}},
 		Vote{Legion: a.legion(), Term: a.number(), Granted: yes, Why: Refusal(a.IntN(10)), Promise: a.number(), Again: a.duration()},
-		Release{Thrones: a.reigning()}, Death{a.id()}, Ack{}, Vacant{a.legion(), a.number()},
+		Release{Thrones: a.reigning()}, Death{a.id()}, Ack{}, Vacant{a.legion(), a.number(), a.name()},
 		Accept{a.legion(), a.number(), []byte("x"), a.number()}, Accepted{yes, a.number()},
 		Found{f, []ID{a.id()}}, FoundAck{a.id(), yes, pick(a, nil, &f)}, Refuse{a.id()}, RefuseAck{a.id(), yes}, Committed{f.Electorate},
 		Amend{Amendment{a.number(), f.Electorate}}, Amended{yes}, Read{}, Disown{a.id(), a.number()},
 		Standing{Promises: []Grant{{Legion: a.legion(), Term: a.number(), Incarnation: a.id()}}, States: []LegionState{{a.legion(), []byte("x")}}},
+		Offer{a.legion(), a.number(), rank, a.IntN(9), yes, yes, a.duration()}, Ready{a.legion(), a.number(), yes, a.IntN(2) == 0, rank},
 	)
 }
 

@@ -22,7 +22,14 @@ type lordship struct {
 	carried Stamp
 	version uint64 // of the first set of lordships that names this one
 	leaving bool   // no longer acts; the shell has not let go yet
-	lost    bool   // its trust ran out: it is not renewed, and cannot come back
+	heir    string // whom the release is to name
+	// Whether it should be given away: see yield.go.
+	yield  *handover
+	bested Stamp // since when a candidate is better; zero: none is
+	rested Stamp // until when load does not move it
+	kept   Stamp // until when it is kept whoever is better
+	weight int   // what the checks said when it was won
+	lost   bool  // its trust ran out: it is not renewed, and cannot come back
 }
 
 // A link is what a lord knows of its beats to one voter.
@@ -89,10 +96,14 @@ func (c *Core) reign(k *campaign) {
 	delete(c.campaigns, k.legion)
 	c.setVersion++
 	l := &lordship{legion: k.legion, term: k.term, since: c.now, grants: k.grants, version: c.setVersion}
+	l.weight = c.cfg.Legions[l.legion].Weight
+	c.took(l)
 	c.lordships[k.legion] = l
 	if k.legion == ClusterLegion {
 		c.takeUp(k)
 	}
+	c.carry(l, 1)
+	c.look = true
 	c.nextBeat, c.nextFall = c.now.Stamp(), c.now.Stamp()
 	c.changed = true
 	c.note(Note{Event: "lord", Legion: l.legion, Term: l.term, Text: "elected"})
@@ -106,7 +117,8 @@ func (c *Core) abandon(legion, reason string) {
 	if l == nil || l.leaving {
 		return
 	}
-	l.leaving, c.changed = true, true
+	l.leaving, c.changed, c.look = true, true, true
+	c.carry(l, -1)
 	c.failProposals(legion, l.term, reason)
 	c.do(Unreign{Legion: legion, Term: l.term, Reason: reason})
 }
@@ -124,7 +136,7 @@ func (c *Core) end(l *lordship) {
 	delete(c.lordships, l.legion)
 	c.setVersion++
 	c.changed, c.look = true, true
-	c.release(l.legion, l.term)
+	c.release(l.legion, l.term, l.heir)
 	c.rest(l.legion, c.jitter(c.beatEvery(), 3*c.beatEvery()))
 }
 
@@ -144,7 +156,7 @@ func (c *Core) expireLordships() {
 			c.nextFall = c.now.sooner(c.nextFall, until)
 			continue
 		}
-		c.abandon(l.legion, "lost the quorum")
+		c.forfeit(l.legion, "lost the quorum")
 		l.lost = true
 		c.setVersion++
 	}
@@ -247,9 +259,14 @@ func (c *Core) stop() {
 		c.withdraw(c.campaigns[name])
 	}
 	for _, l := range c.reigning() {
+		l.heir = c.nextInLine(l.legion)
 		c.abandon(l.legion, "stopping")
 	}
 }
+
+// certificateShare of a beat is how long the certificate waits for the releases
+// to be acknowledged.
+const certificateShare = 8
 
 // A farewell is a release or a certificate that is repeated until the voters
 // have acknowledged it.
@@ -261,11 +278,13 @@ type farewell struct {
 	until   Stamp
 }
 
-// release gives a throne back to every voter, whether or not it answered.
-func (c *Core) release(legion string, term uint64) {
-	f := c.newFarewell(Release{Thrones: []Reigning{{legion, term}}}, c.lease())
+// release gives a throne back to every voter, whether or not it answered, and
+// names who should have it next, if anybody.
+func (c *Core) release(legion string, term uint64, heir string) {
+	f := c.newFarewell(Release{Thrones: []Reigning{{legion, term}}, Successor: heir}, c.lease())
 	if len(c.releases) < MaxLegions {
 		c.releases = append(c.releases, f)
+		c.parting = c.in(c.beatEvery() / certificateShare)
 	}
 }
 
@@ -292,6 +311,9 @@ func (c *Core) repeatFarewells() {
 		return
 	}
 	if c.death == nil {
+		if len(c.releases) > 0 && !c.due(c.parting) {
+			return // the certificate would void them, and whom they name
+		}
 		c.death = c.newFarewell(Death{c.cfg.Incarnation}, 2*c.beatEvery())
 		delete(c.death.pending, c.cfg.Name)
 	}

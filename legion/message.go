@@ -110,6 +110,28 @@ type (
 		Thrones   []Reigning `cbor:"1,keyasint"`
 		Successor string     `cbor:"2,keyasint,omitempty"`
 	}
+	// Offer asks a candidate whether it would take a throne over from its lord.
+	Offer struct {
+		Legion string `cbor:"1,keyasint"`
+		Term   uint64 `cbor:"2,keyasint"` // the lord's
+		// Rank is the lord's own: the candidate must be better by more than
+		// Over, unless the lord must go.
+		Rank Rank `cbor:"3,keyasint"`
+		Over int  `cbor:"4,keyasint,omitempty"`
+		Must bool `cbor:"5,keyasint,omitempty"`
+		// Rest asks the new lord not to move it for load for a while, Keep to
+		// reign for so long even if another is better.
+		Rest bool          `cbor:"6,keyasint,omitempty"`
+		Keep time.Duration `cbor:"7,keyasint,omitempty"`
+	}
+	// Ready answers an Offer.
+	Ready struct {
+		Legion string `cbor:"1,keyasint"`
+		Term   uint64 `cbor:"2,keyasint"`
+		Ready  bool   `cbor:"3,keyasint,omitempty"`
+		Busy   bool   `cbor:"4,keyasint,omitempty"` // not yet: it is taking another
+		Rank   Rank   `cbor:"5,keyasint"`
+	}
 	// Death ends an incarnation for good.
 	Death struct {
 		Incarnation ID `cbor:"1,keyasint"`
@@ -118,8 +140,9 @@ type (
 	Ack struct{}
 	// Vacant tells a candidate without a vote that a throne is free.
 	Vacant struct {
-		Legion string `cbor:"1,keyasint"`
-		Term   uint64 `cbor:"2,keyasint"`
+		Legion    string `cbor:"1,keyasint"`
+		Term      uint64 `cbor:"2,keyasint"`
+		Successor string `cbor:"3,keyasint,omitempty"`
 	}
 
 	// Accept asks a voter to take a write. Term 0 asks for an unfenced one.
@@ -238,6 +261,8 @@ func (Amended) kind() byte   { return 33 }
 func (Read) kind() byte      { return 34 }
 func (Standing) kind() byte  { return 35 }
 func (Disown) kind() byte    { return 36 }
+func (Offer) kind() byte     { return 40 }
+func (Ready) kind() byte     { return 41 }
 
 // bodies reads a body of each kind.
 var bodies = map[byte]func([]byte) (Body, error){
@@ -245,6 +270,7 @@ var bodies = map[byte]func([]byte) (Body, error){
 	7: read[Release], 8: read[Death], 9: read[Ack], 10: read[Vacant], 11: read[Accept], 12: read[Accepted],
 	13: read[Found], 14: read[FoundAck], 15: read[Refuse], 16: read[RefuseAck], 17: read[Committed],
 	32: read[Amend], 33: read[Amended], 34: read[Read], 35: read[Standing], 36: read[Disown],
+	40: read[Offer], 41: read[Ready],
 }
 
 var decoding = func() cbor.DecMode {
@@ -370,6 +396,8 @@ func (b Vote) valid() error {
 func (b ProbeAck) valid() error  { return validLegion(b.Legion) }
 func (b Release) valid() error   { return validSet(b.Thrones) }
 func (b Vacant) valid() error    { return validLegion(b.Legion) }
+func (b Offer) valid() error     { return validLegion(b.Legion) }
+func (b Ready) valid() error     { return validLegion(b.Legion) }
 func (b Committed) valid() error { return b.Electorate.Check() }
 func (b Found) valid() error     { return b.Proposal.Electorate.Check() }
 func (b FoundAck) valid() error {

@@ -17,6 +17,11 @@ type Rank struct {
 	Tie ID `cbor:"2,keyasint"`
 	// Held ranks a flapping candidate behind all others (it is not unfit).
 	Held bool `cbor:"3,keyasint,omitempty"`
+	// Load is how many lordships its node holds in all, and Seq the latest
+	// announcement that does not know it yet. They do not order anything: a
+	// rank that comes with a request is newer than gossip.
+	Load int    `cbor:"4,keyasint,omitempty"`
+	Seq  uint64 `cbor:"5,keyasint,omitempty"`
 }
 
 // compare returns a positive number if r is the better rank.
@@ -100,10 +105,21 @@ type VoteFor struct {
 	Name   string `cbor:"3,keyasint"`
 }
 
+// sort puts the lists in order of their legions, as its sender should have
+// done. It changes nothing in place.
+func (s *NodeState) sort() {
+	if order := (func(a, b Candidacy) int { return compareNames(a.Legion, b.Legion) }); !slices.IsSortedFunc(s.Legions, order) {
+		s.Legions = slices.SortedFunc(slices.Values(s.Legions), order)
+	}
+	if order := (func(a, b Reigning) int { return compareNames(a.Legion, b.Legion) }); !slices.IsSortedFunc(s.Reigns, order) {
+		s.Reigns = slices.SortedFunc(slices.Values(s.Reigns), order)
+	}
+}
+
 // candidacy returns the node's standing in a legion, nil if it has none.
 func (s *NodeState) candidacy(legion string) *Candidacy {
-	i := slices.IndexFunc(s.Legions, func(c Candidacy) bool { return c.Legion == legion })
-	if i < 0 {
+	i, ok := slices.BinarySearchFunc(s.Legions, legion, func(c Candidacy, legion string) int { return compareNames(c.Legion, legion) })
+	if !ok {
 		return nil
 	}
 	return &s.Legions[i]
@@ -111,7 +127,16 @@ func (s *NodeState) candidacy(legion string) *Candidacy {
 
 // reigns reports whether the node says that it is lord of a legion.
 func (s *NodeState) reigns(legion string) bool {
-	return slices.ContainsFunc(s.Reigns, func(r Reigning) bool { return r.Legion == legion })
+	_, ok := slices.BinarySearchFunc(s.Reigns, legion, func(r Reigning, legion string) int { return compareNames(r.Legion, legion) })
+	return ok
+}
+
+// load is how many lordships the node says that it holds.
+func (s *NodeState) load() int {
+	if s.reigns(ClusterLegion) {
+		return len(s.Reigns) - 1
+	}
+	return len(s.Reigns)
 }
 
 // rank returns the node's rank in a legion, and false if it is no candidate.
@@ -120,13 +145,22 @@ func (s *NodeState) rank(legion string) (Rank, bool) {
 	if c == nil || !c.Fit || c.Valor <= 0 {
 		return Rank{}, false
 	}
-	r := Rank{Effective: c.Valor + c.Weight, Tie: tie(s.Instance, legion), Held: c.Held}
-	if c.Spread {
-		for _, l := range s.Reigns {
-			if l.Legion != legion && l.Legion != ClusterLegion {
-				r.Effective--
-			}
-		}
-	}
-	return r, true
+	return c.rank(s.load(), s.reigns(legion), tie(s.Instance, legion)), true
 }
+
+// rank is the candidacy's with that many lordships, its own legion's among
+// them or not.
+func (c *Candidacy) rank(load int, reigns bool, tie ID) Rank {
+	r := Rank{Effective: c.bare(), Tie: tie, Held: c.Held, Load: load}
+	if !c.Spread || c.Legion == ClusterLegion {
+		return r
+	}
+	r.Effective -= load
+	if reigns {
+		r.Effective++
+	}
+	return r
+}
+
+// bare is the valor without what is held elsewhere.
+func (c *Candidacy) bare() int { return c.Valor + c.Weight }

@@ -129,19 +129,10 @@ func (c *Core) legionStatus(now Now, legion string, nodes []NodeState) LegionSta
 		}
 	}
 	s.Agreed = s.Lord != "" && voters == len(c.electorate.Voters)
-	type one struct {
-		name string
-		rank Rank
-	}
-	var line []one
-	for i := range nodes {
-		if r, ok := nodes[i].rank(legion); ok && nodes[i].Name != s.Lord {
-			line = append(line, one{nodes[i].Name, r})
+	for _, h := range c.line(legion) {
+		if h.name != s.Lord {
+			s.Succession = append(s.Succession, h.name)
 		}
-	}
-	slices.SortFunc(line, func(a, b one) int { return b.rank.compare(a.rank) })
-	for _, o := range line {
-		s.Succession = append(s.Succession, o.name)
 	}
 	return s
 }

@@ -21,6 +21,8 @@ type throne struct {
 	// lapsed: the last holder let the grant run out or gave it back. It is no
 	// candidate to be preferred until it asks again.
 	lapsed bool
+	// heir is whom the last lord named when it gave the throne back.
+	heir string
 	// hinted: a voter told this node, which has no vote, that it is vacant.
 	hinted bool
 	// refused are candidates that were told it is occupied; they are told when
@@ -133,63 +135,66 @@ func (c *Core) expireThrones() {
 // tellVacant tells those that asked while it was occupied, and the best
 // candidates that have no vote themselves.
 func (c *Core) tellVacant(t *throne) {
-	type one struct {
-		name string
-		rank Rank
-	}
-	var best []one
-	for name, p := range c.peers {
-		if !c.living(p) || c.electorate.names(name, p.state.Instance) {
+	tell, hints := t.refused, 0
+	for _, h := range c.line(t.Legion) {
+		if hints == vacantHints {
+			break
+		}
+		if c.electorate.names(h.name, h.instance) || h.name == c.cfg.Name {
 			continue
 		}
-		if r, ok := p.state.rank(t.Legion); ok {
-			best = append(best, one{name, r})
+		if hints++; !slices.Contains(tell, h.name) {
+			tell = append(tell, h.name)
 		}
 	}
-	slices.SortFunc(best, func(a, b one) int { return b.rank.compare(a.rank) })
-	tell := t.refused
-	for _, b := range best[:min(len(best), vacantHints)] {
-		if !slices.Contains(tell, b.name) {
-			tell = append(tell, b.name)
-		}
+	if t.heir != "" && t.heir != c.cfg.Name && !slices.Contains(tell, t.heir) && !c.votes(t.heir) {
+		tell = append(tell, t.heir)
 	}
 	for _, name := range tell {
-		c.send(name, Vacant{t.Legion, t.Term}, sendOpts{})
+		c.send(name, Vacant{t.Legion, t.Term, t.heir}, sendOpts{})
 	}
 	t.refused = nil
 }
 
-// fallen reports whether the peer held the throne last, before it fell vacant.
-// A node without a vote knows it by the peer's own word that it reigns.
-func (t *throne) fallen(s *NodeState) bool {
-	return t.lapsed && t.Incarnation == s.Incarnation || t.hinted && s.reigns(t.Legion)
+// votes reports whether the electorate names a voter of that name.
+func (c *Core) votes(name string) bool {
+	return slices.ContainsFunc(c.electorate.Voters, func(v Voter) bool { return v.Name == name })
+}
+
+// fallen reports whether the candidate held the throne last, before it fell
+// vacant. A node without a vote knows it by the peer's own word that it reigns.
+func (t *throne) fallen(h heir) bool {
+	return t.lapsed && t.Incarnation == h.incarnation || t.hinted && h.reigns
 }
 
 // better counts the living candidates that outrank r, other than the node
 // named except. The last holder of a vacant throne is not one of them.
 func (c *Core) better(t *throne, r Rank, except string) int {
 	n := 0
-	if c.candidate(t.Legion) && except != c.cfg.Name && !(t.lapsed && t.Incarnation == c.cfg.Incarnation) {
-		if own, ok := c.rank(t.Legion); ok && own.compare(r) > 0 {
-			n++
-		}
-	}
-	for name, p := range c.peers {
-		if name == except || !c.living(p) || t.fallen(&p.state) {
-			continue
-		}
-		if o, ok := p.state.rank(t.Legion); ok && o.compare(r) > 0 {
+	for h := range c.heirs(t.Legion) {
+		if h.name != except && h.rank.compare(r) > 0 && !t.fallen(h) {
 			n++
 		}
 	}
 	return n
 }
 
+// named returns whom the last lord named, for as long as a voter waits for it.
+func (c *Core) named(t *throne) string {
+	if t.heir == "" || c.now.since(t.vacant) >= 2*c.beatEvery() {
+		return ""
+	}
+	if p := c.peers[t.heir]; t.heir != c.cfg.Name && (p == nil || !c.living(p)) {
+		return ""
+	}
+	return t.heir
+}
+
 // refusal says why this voter would not vote for the sender of h now, and
 // when it is worth asking again.
 func (c *Core) refusal(h Header, t *throne, r Rank) (Refusal, time.Duration) {
 	switch {
-	case !c.voter() || t == nil || c.death != nil: // it is as good as gone
+	case !c.voter() || t == nil || c.stopping && len(c.lordships) == 0: // it is as good as gone
 		return NoVote, c.lease()
 	case c.trouble != "":
 		return DiskFull, c.lease()
@@ -202,13 +207,14 @@ func (c *Core) refusal(h Header, t *throne, r Rank) (Refusal, time.Duration) {
 		return NotRefused, 0
 	}
 	patience := 2*c.beatEvery() - c.now.since(t.vacant)
-	if patience > 0 && c.better(t, r, h.From) > 0 {
+	if heir := c.named(t); patience > 0 && heir != h.From && (heir != "" || c.better(t, r, h.From) > 0) {
 		return Preferred, patience
 	}
 	return NotRefused, 0
 }
 
 func (c *Core) onProbe(h Header, b Probe) {
+	c.hearLoad(h, b.Rank, 0)
 	t := c.throne(b.Legion)
 	if t != nil && t.Incarnation == h.Incarnation {
 		t.lapsed = false
@@ -245,6 +251,7 @@ func (c *Core) onAsk(h Header, b Ask) {
 	if !same {
 		c.grant(h, t, b.Term)
 	}
+	c.hearLoad(h, b.Rank, 1) // most likely it wins
 	c.extend(t, h.Seq)
 	v := Vote{Legion: b.Legion, Term: b.Term, Granted: true, Promise: b.Term}
 	if b.Legion == ClusterLegion {
@@ -257,7 +264,7 @@ func (c *Core) onAsk(h Header, b Ask) {
 // grant promises term to the sender of h.
 func (c *Core) grant(h Header, t *throne, term uint64) {
 	t.Grant = Grant{Legion: t.Legion, Term: term, Holder: h.From, Instance: h.Instance, Incarnation: h.Incarnation, Lease: c.lease()}
-	t.seq, t.release = h.Seq, 0
+	t.seq, t.release, t.heir = h.Seq, 0, ""
 	t.written = c.write(Persist{Grants: []Grant{t.Grant}})
 	c.changed = true
 }
@@ -364,7 +371,8 @@ func (c *Core) onRelease(h Header, b Release) {
 				continue
 			}
 			again := t.release > 0
-			t.release = h.Seq
+			t.release, t.heir = h.Seq, b.Successor
+			c.summon(t)
 			if t.live {
 				c.vacate(t)
 			} else if !again { // it had run out here, but maybe not elsewhere
@@ -412,7 +420,8 @@ func (c *Core) onVacant(h Header, b Vacant) {
 		return
 	}
 	if !c.voter() { // one voter's promise may be higher than the last lord's term
-		t.Term, t.hinted, t.vacant = max(t.Term, b.Term), true, c.now.Stamp()
+		t.Term, t.hinted, t.vacant, t.heir = max(t.Term, b.Term), true, c.now.Stamp(), b.Successor
+		c.summon(t)
 	}
 	k := c.campaigns[b.Legion]
 	if k == nil || k.phase == waiting {

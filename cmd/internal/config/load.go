@@ -29,9 +29,6 @@ var pending = []string{
 	"notify",
 	"http",
 	"legion.NAME.unsafe_quorum",
-	"legion.NAME.preempt",
-	"legion.NAME.preempt_delay",
-	"legion.NAME.stickiness",
 	"job.notify",
 	"job.ping_url",
 }

@@ -181,6 +181,7 @@ func (d *Daemon) legions() map[string]legion.Legion {
 		all[name] = legion.Legion{
 			Valor: l.Valor, Weight: s.Weight, Quorum: l.Quorum, Spread: l.Spread, Unfit: cmp.Or(unfit, s.Veto),
 			Scroll: []byte(l.Scroll), Jobs: jobSet(cfg, name),
+			Preempt: l.Preempt, PreemptDelay: l.PreemptDelay, Stickiness: l.Stickiness,
 		}
 	}
 	if cfg.Cluster != nil {

@@ -37,6 +37,7 @@ const (
 	campaign = "legion/campaign.go"
 	lord     = "legion/lord.go"
 	times    = "legion/time.go"
+	yielding = "legion/yield.go"
 	shell    = "cmd/internal/sim/node.go"
 	record   = "legion/electorate.go"
 	change   = "legion/change.go"
@@ -88,6 +89,22 @@ var mutations = []mutation{
 		{voters, "sendOpts{after: max(o.writes[i].written, promise)}", "sendOpts{after: min(0, promise)}"}}},
 	{"a write is committed with one voter less than a quorum", true, []edit{
 		{lord, "need = c.quorum(p.Legion)", "need = max(1, c.quorum(p.Legion)-1)"}}},
+	{"a throne is given away without asking", false, []edit{
+		{yielding, "		y.asked, y.expires = best.name, c.in(c.beatEvery()/2)\n", "		if y.to == \"\" {\n			c.concede(l, best.name)\n			return\n		}\n		y.asked, y.expires = best.name, c.in(c.beatEvery()/2)\n"}}},
+	{"a throne is released as soon as its successor is ready", false, []edit{
+		{yielding, "		c.concede(l, h.From)\n", "		c.concede(l, h.From)\n		c.end(l)\n"}}},
+	{"a lord gives way to whoever is as good", false, []edit{
+		{yielding, "return r.Effective-o.Effective > over", "return r.Effective-o.Effective >= over"}}},
+	{"a lord that is not fit goes on", true, []edit{
+		{yielding, "	case y.must() && !found:\n		c.concede(l, \"\")\n	case y.must() && over:\n		c.concede(l, c.nextInLine(l.legion))\n", ""}}},
+	{"a lord never gives way", true, []edit{
+		{yielding, "	if !part.Preempt || !c.due(l.kept) {", "	if true {"}}},
+	{"a load that was guessed counts for ever", false, []edit{
+		{"legion/succession.go", "p.saidUntil != (Stamp{}) && !c.due(p.saidUntil)", "p.saidUntil != (Stamp{})"},
+		{core, "		p.saidUntil = Stamp{}\n", ""}}},
+	{"a candidate that is held back ranks as ever", false, []edit{
+		{"legion/rank.go", "if r.Held != o.Held {\n		if o", "if false {\n		if o"},
+		{yielding, "	if r.Held != o.Held {\n		return o.Held\n	}\n", ""}}},
 	{"the state is read when the vote is asked for, not after the promise is on disk", false, []edit{
 		{shell, "n.waiting = append(n.waiting, a)", "n.waiting = append(n.waiting, n.fill(a))"},
 		{shell, "	s = n.fill(s)\n	if to", "	if s.After == 0 || s.Message.Body != nil && !s.Attach {\n		s = n.fill(s)\n	}\n	if to"}}},

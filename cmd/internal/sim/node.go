@@ -55,6 +55,7 @@ type backlog struct {
 type reign struct {
 	term  uint64
 	over  bool
+	why   string          // it is over
 	known map[string]bool // slots that are claimed or being claimed
 }
 
@@ -297,7 +298,7 @@ func (n *node) do(a legion.Action) (stopped bool) {
 	case legion.Unreign:
 		w.mark(a.Term)
 		if r := n.lords[a.Legion]; r != nil && r.term == a.Term {
-			r.over = true
+			r.over, r.why = true, a.Reason
 			delete(n.lords, a.Legion)
 		}
 		hooks := w.between(0, 300*time.Millisecond)

@@ -35,13 +35,14 @@ func random(w *World) Conf {
 	legions := 1 + r.IntN(3)
 	equal := r.IntN(2) == 0
 	unanimous := make([]bool, legions)
+	preempt, stick := r.IntN(5) > 0, []int{0, 0, 0, 10}[r.IntN(4)]
 	for j := range unanimous {
 		unanimous[j] = r.IntN(10) == 0
 	}
 	for i := range nodes {
 		n := NodeConf{Name: string(rune('a' + i)), Vote: i < c.Size || r.IntN(3) > 0, Legions: map[string]legion.Legion{}}
 		for j := range legions {
-			l := legion.Legion{Valor: 100, Spread: true}
+			l := legion.Legion{Valor: 100, Spread: true, Preempt: preempt, Stickiness: stick}
 			if !equal {
 				l.Valor = 50 * r.IntN(4)
 			}
@@ -108,6 +109,9 @@ func (w *World) Check() error {
 	if err := w.settle(); err != nil {
 		return err
 	}
+	if err := w.best(); err != nil {
+		return err
+	}
 	for range successions {
 		if err := w.succession(); err != nil {
 			return err
@@ -153,6 +157,11 @@ func (w *World) settle() error {
 	before := w.check.claims
 	if err := w.Run(w.now + 2*w.Slot + 3*time.Second); err != nil {
 		return err
+	}
+	if w.problem() != "" { // perhaps a throne is changing hands just now
+		if err := w.Run(w.now + stopped); err != nil {
+			return err
+		}
 	}
 	if problem := w.problem(); problem != "" {
 		w.fail("P4: settled, then %s", problem)
@@ -206,7 +215,7 @@ func (w *World) problem() string {
 func (w *World) fit(l, cluster string) (fit []*node) {
 	for _, n := range w.nodes {
 		if c, ok := n.legions[l]; ok && n.awake() && !n.stopping && n.cluster() == cluster &&
-			c.Valor > 0 && c.Valor+c.Weight > 0 && c.Unfit == "" {
+			c.Valor > 0 && c.Valor+c.Weight > 0 && c.Unfit == "" && c.Away == "" {
 			fit = append(fit, n)
 		}
 	}

@@ -18,22 +18,26 @@ import (
 // line; lines that begin with # are for the reader. -rewrite writes the
 // transcripts anew. The commands:
 //
-//	cluster NAME[:VALOR[:novote]]... [size=N] [changing]
-//	                                            make the nodes; one legion, g; and,
-//	                                            where electorates change, _cluster
+//	cluster NAME[:VALOR[:novote]]... [size=N] [changing] [preempt=false] [legions=N]
+//	                                            make the nodes; one legion, g, or many;
+//	                                            and, where electorates change, _cluster
 //	start|crash|stop|freeze|thaw NAME...
 //	run DURATION                                let time pass
 //	until lord|no lord                          let time pass, at most 30s
 //	cut A>B...                                  one direction; * is everybody
 //	split A,B C,D...                            only the sides hear each other
 //	heal
-//	stepdown NAME
 //	wipe|leave NAME...                          lose the disk; be a voter no more
 //	forget NAME
 //	size N
 //	refound NAME
 //	voters                                      who are they
+//	stepdown NAME [SUCCESSOR]
+//	weigh NAME WEIGHT                           what its checks add to its valor
+//	unfit NAME [WHY...]                         a check is a veto; without WHY: no more
+//	away NAME [WHY...]                          an administrator's word
 //	lord                                        who is it
+//	loads                                       who reigns over how many
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/*.txt")
@@ -137,7 +141,6 @@ func (s *script) do(args []string) {
 		{"start", (*node).start}, {"stop", (*node).stop}, {"thaw", (*node).thaw},
 		{"crash", func(n *node) { n.crash("crashes") }}, {"freeze", func(n *node) { n.freeze(false) }},
 		{"wipe", (*node).wipe}, {"leave", func(n *node) { n.will(false) }},
-		{"stepdown", func(n *node) { n.step(legion.Abandon{Legion: "g", Reason: "told to step down"}) }},
 	} {
 		if args[0] == verb.name {
 			for _, n := range nodes() {
@@ -164,6 +167,36 @@ func (s *script) do(args []string) {
 		} else {
 			s.say("g has no lord")
 		}
+	case "stepdown":
+		ev := legion.StepDown{Legion: "g", Reason: "told to step down"}
+		if len(args) > 2 {
+			ev.To = args[2]
+		}
+		w.named[args[1]].step(ev)
+	case "weigh", "unfit", "away":
+		n, text := w.named[args[1]], strings.Join(args[2:], " ")
+		legions := map[string]legion.Legion{}
+		for name, l := range n.legions {
+			switch args[0] {
+			case "weigh":
+				l.Weight, _ = strconv.Atoi(text)
+			case "unfit":
+				l.Unfit = text
+			case "away":
+				l.Away = text
+			}
+			legions[name] = l
+		}
+		n.legions = legions
+		n.step(legion.Configure{Legions: legions})
+	case "loads":
+		var loads []string
+		for _, n := range w.nodes {
+			if n.up {
+				loads = append(loads, fmt.Sprintf("%s %d", n.conf.Name, len(n.lords)))
+			}
+		}
+		s.say("lordships: %s", strings.Join(loads, ", "))
 	case "cut":
 		for _, pair := range args[1:] {
 			from, to, _ := strings.Cut(pair, ">")
@@ -220,9 +253,10 @@ func (s *script) pass(d time.Duration, stop func() bool) {
 func (s *script) cluster(args []string) {
 	c := Conf{Fixed: true, Beat: 300 * time.Millisecond, Lease: 2 * time.Second, Slot: time.Second,
 		Net: NetConf{Delay: 200 * time.Microsecond, Jitter: 200 * time.Microsecond}}
+	set := map[string]string{"size": "0", "preempt": "true", "legions": "1"}
 	for _, arg := range args {
-		if size, ok := strings.CutPrefix(arg, "size="); ok {
-			c.Size, _ = strconv.Atoi(size)
+		if key, value, ok := strings.Cut(arg, "="); ok {
+			set[key] = value
 			continue
 		}
 		if arg == "changing" {
@@ -231,19 +265,30 @@ func (s *script) cluster(args []string) {
 		}
 		part := strings.Split(arg, ":")
 		n := NodeConf{Name: part[0], Vote: !slices.Contains(part, "novote")}
-		l := legion.Legion{Valor: 100}
+		l := legion.Legion{Valor: 100, Spread: true}
 		if len(part) > 1 {
 			l.Valor, _ = strconv.Atoi(part[1])
 		}
 		n.Legions = map[string]legion.Legion{"g": l}
 		c.Nodes = append(c.Nodes, n)
 	}
+	many, _ := strconv.Atoi(set["legions"])
+	for _, n := range c.Nodes {
+		l := n.Legions["g"]
+		l.Preempt = set["preempt"] == "true"
+		for i := range many {
+			n.Legions["g"+strings.Repeat("'", i)] = l
+		}
+	}
+	c.Size, _ = strconv.Atoi(set["size"])
 	if c.Size == 0 {
 		c.Size = len(c.Nodes)
 	}
 	s.w = New(1, c)
 	s.w.calm = true
-	s.w.trace.watch = s.watch
+	if many == 1 {
+		s.w.trace.watch = s.watch
+	}
 	s.w.trace.lines = func(_ time.Duration, line string) {
 		if f := strings.Fields(line); f[1] != "<" && f[1] != ">" && !strings.Contains(line, "slot") {
 			s.seen[line] = 0
@@ -263,6 +308,8 @@ func (s *script) watch(n *node, a legion.Action) {
 		switch a.Event {
 		case "campaign":
 			s.say("%s, term %d: %s", me, a.Term, a.Text)
+		case "yield", "held":
+			s.say("%s: %s", me, a.Text)
 		case "founded", "foreign", "electorate", "whole", "refounded":
 			s.say("%s: %s", me, s.clusters(a.Text))
 		}
@@ -284,7 +331,22 @@ func (s *script) watch(n *node, a legion.Action) {
 			} else {
 				s.say("%s does not vote for %s in term %d: %v", me, a.To, b.Term, b.Why)
 			}
+		case legion.Offer:
+			s.say("%s offers the throne to %s", me, a.To)
+		case legion.Ready:
+			switch {
+			case b.Ready:
+				s.say("%s is ready to take it", me)
+			case b.Busy:
+				s.say("%s is taking another", me)
+			default:
+				s.say("%s does not want it", me)
+			}
 		case legion.Release:
+			if b.Successor != "" {
+				s.say("%s gives the throne back, for %s", me, b.Successor)
+				return
+			}
 			s.say("%s gives the throne back", me)
 		case legion.Death:
 			s.say("%s sends its death certificate", me)

@@ -1,0 +1,269 @@
+package legion
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+// announce tells c of a living candidate.
+func announce(c *Core, now Now, seq uint64, name string, part Candidacy, reigns ...Reigning) []Action {
+	cfg := testConfig(name)
+	part.Legion, part.Fit = "g", true
+	e := testElectorate()
+	acts := c.Step(now, Announced{NodeState{
+		Name: name, Instance: cfg.Instance, Incarnation: cfg.Incarnation, Seq: seq, Electorate: e,
+		Legions: []Candidacy{part}, Reigns: reigns,
+	}})
+	return append(acts, c.Step(now, Membership{Name: name, Incarnation: cfg.Incarnation, Alive: true})...)
+}
+
+// preempting is an elected core that gives way to better ones.
+func preempting(t *testing.T) (*Core, uint64) {
+	t.Helper()
+	c := newTestCore(State{Electorate: testElectorate()})
+	term := elect(t, c)
+	configure(c, at(600*time.Millisecond), func(l *Legion) { l.Preempt = true })
+	return c, term
+}
+
+func configure(c *Core, now Now, change func(*Legion)) []Action {
+	l := c.cfg.Legions["g"]
+	change(&l)
+	return c.Step(now, Configure{Legions: map[string]Legion{"g": l}})
+}
+
+func unreigned(acts []Action) bool {
+	return slices.ContainsFunc(acts, func(a Action) bool { _, ok := a.(Unreign); return ok })
+}
+
+// offered steps the core until it offers the throne to a better b.
+func offered(t *testing.T, c *Core) Send {
+	t.Helper()
+	announce(c, at(650*time.Millisecond), 2, "b", Candidacy{Valor: 900})
+	if early := sends[Offer](c.Step(at(700*time.Millisecond), Tick{})); len(early) > 0 {
+		t.Fatal("offered before preempt_delay had passed")
+	}
+	keep(c, 900*time.Millisecond)
+	for d := time.Second; d < 1500*time.Millisecond; d += 10 * time.Millisecond {
+		if o := sends[Offer](c.Step(at(d), Tick{})); len(o) > 0 {
+			return o[0]
+		}
+	}
+	t.Fatal("no offer")
+	return Send{}
+}
+
+// keep has the beat of that time acknowledged by b.
+func keep(c *Core, d time.Duration) {
+	for _, s := range sends[Beat](c.Step(at(d), Tick{})) {
+		if s.To != "a" {
+			b := s.Message.Body.(Beat)
+			receive(c, at(d), s.To, BeatAck{Version: b.Version, Extended: true}, s.Message.Seq, 1000+s.Message.Seq)
+		}
+	}
+}
+
+// TestReadyFromAnother: only the answer of the one asked, to the offer that
+// stands, moves a throne; and only while it stands.
+func TestReadyFromAnother(t *testing.T) {
+	t.Parallel()
+	for name, try := range map[string]struct {
+		from string
+		echo func(uint64) uint64
+		at   time.Duration
+		want bool
+	}{
+		"the right one":   {"b", func(n uint64) uint64 { return n }, 10 * time.Millisecond, true},
+		"somebody else":   {"c", func(n uint64) uint64 { return n }, 10 * time.Millisecond, false},
+		"to another":      {"b", func(n uint64) uint64 { return n - 1 }, 10 * time.Millisecond, false},
+		"after its time":  {"b", func(n uint64) uint64 { return n }, 160 * time.Millisecond, false},
+		"long after that": {"b", func(n uint64) uint64 { return n }, 400 * time.Millisecond, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, term := preempting(t)
+			o := offered(t, c)
+			if o.To != "b" || o.Message.To != testConfig("b").Incarnation {
+				t.Fatalf("offered to %+v", o)
+			}
+			when := c.now
+			when.Boot, when.Raw = when.Boot+try.at, when.Raw+try.at
+			c.Step(when, Tick{})
+			got := unreigned(receive(c, when, try.from, Ready{Legion: "g", Term: term, Ready: true}, try.echo(o.Message.Seq), 9000))
+			if got != try.want {
+				t.Errorf("gave way: %v, want %v", got, try.want)
+			}
+			if _, trusted := c.Trusted(when, "g", term); trusted == got {
+				t.Errorf("trusted: %v after giving way: %v", trusted, got)
+			}
+		})
+	}
+}
+
+// TestReleasedForSuccessor: nothing is released before the shell has let go,
+// and then it names the successor.
+func TestReleasedForSuccessor(t *testing.T) {
+	t.Parallel()
+	c, term := preempting(t)
+	o := offered(t, c)
+	acts := receive(c, c.now, "b", Ready{Legion: "g", Term: term, Ready: true}, o.Message.Seq, 9000)
+	if n := len(sends[Release](acts)); n > 0 {
+		t.Fatalf("%d releases before anything was let go", n)
+	}
+	rs := sends[Release](c.Step(c.now, LetGo{Legion: "g", Term: term}))
+	if len(rs) != 3 {
+		t.Fatalf("%d releases", len(rs))
+	}
+	for _, r := range rs {
+		if r.Message.Body.(Release).Successor != "b" {
+			t.Errorf("released for %q", r.Message.Body.(Release).Successor)
+		}
+	}
+}
+
+// TestReadyAsksNow: an offer is answered Ready after a quorum of voters has
+// answered what was asked because of it, and not before.
+func TestReadyAsksNow(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	announce(c, at(0), 1, "b", Candidacy{Valor: 50}, Reigning{"g", 7})
+	acts := receive(c, at(time.Millisecond), "b", Offer{Legion: "g", Term: 7, Rank: Rank{Effective: 50}}, 0, 100)
+	probes := sends[Probe](acts)
+	if len(probes) != 3 || len(sends[Ready](acts)) != 0 {
+		t.Fatalf("%d probes, %d answers", len(probes), len(sends[Ready](acts)))
+	}
+	// Another offer meanwhile: it takes one at a time.
+	other := sends[Ready](receive(c, at(2*time.Millisecond), "c", Offer{Legion: "g", Term: 7, Rank: Rank{Effective: 50}}, 0, 100))
+	if len(other) != 1 || other[0].Message.Body.(Ready).Ready || !other[0].Message.Body.(Ready).Busy {
+		t.Errorf("second offer: %+v", other)
+	}
+	answers := 0
+	for i, p := range probes {
+		acts := receive(c, at(3*time.Millisecond), p.To, ProbeAck{Legion: "g", Why: Occupied, Term: 7}, p.Message.Seq, 200)
+		for _, r := range sends[Ready](acts) {
+			answers++
+			if b := r.Message.Body.(Ready); !b.Ready || r.To != "b" || r.Message.Echo != 100 || i != 1 {
+				t.Errorf("after %d voters: %+v", i+1, r)
+			}
+		}
+	}
+	if answers != 1 {
+		t.Errorf("%d answers", answers)
+	}
+}
+
+// TestOfferRefused: who is not better by its own true load does not take what
+// is offered because it is; who is unfit takes nothing.
+func TestOfferRefused(t *testing.T) {
+	t.Parallel()
+	for name, try := range map[string]struct {
+		offer  Offer
+		change func(*Legion)
+		taken  bool
+	}{
+		"better":            {Offer{Rank: Rank{Effective: 99}}, nil, true},
+		"not better":        {Offer{Rank: Rank{Effective: 100}}, nil, false},
+		"not by enough":     {Offer{Rank: Rank{Effective: 95}, Over: 5}, nil, false},
+		"the lord must go":  {Offer{Rank: Rank{Effective: 900}, Must: true}, nil, true},
+		"unfit":             {Offer{Rank: Rank{Effective: 9}}, func(l *Legion) { l.Unfit = "a check" }, false},
+		"drained":           {Offer{Rank: Rank{Effective: 9}, Must: true}, func(l *Legion) { l.Away = "drained" }, false},
+		"lord is held back": {Offer{Rank: Rank{Effective: 900, Held: true}}, nil, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newTestCore(State{Electorate: testElectorate()})
+			if try.change != nil {
+				configure(c, at(0), try.change)
+			}
+			announce(c, at(0), 1, "b", Candidacy{Valor: 50})
+			try.offer.Legion, try.offer.Term = "g", 7
+			acts := receive(c, at(time.Millisecond), "b", try.offer, 0, 100)
+			if taken := len(sends[Ready](acts)) == 0; taken != try.taken {
+				t.Errorf("taken: %v, want %v", taken, try.taken)
+			}
+		})
+	}
+}
+
+// TestHeldBack: three losses of its own within a minute, and it ranks last for
+// a minute, then for two; what an administrator took does not count.
+func TestHeldBack(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	now := at(0)
+	pass := func(d time.Duration) {
+		now.Boot, now.Raw = now.Boot+d, now.Raw+d
+		c.Step(now, Tick{})
+	}
+	lose := func() {
+		c.lapse("g")
+		c.Step(now, Tick{})
+	}
+	for round, hold := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 15 * time.Minute, 15 * time.Minute} {
+		lose()
+		pass(31 * time.Second)
+		lose()
+		pass(31 * time.Second) // the first is too old by now
+		lose()
+		if c.heldBack("g") {
+			t.Fatalf("round %d: held back too early", round)
+		}
+		pass(time.Second)
+		lose()
+		if !c.heldBack("g") || !announcesHeld(c) {
+			t.Fatalf("round %d: not held back", round)
+		}
+		pass(hold - time.Millisecond)
+		if !c.heldBack("g") {
+			t.Fatalf("round %d: held back for less than %v", round, hold)
+		}
+		pass(time.Millisecond)
+		if c.heldBack("g") || announcesHeld(c) {
+			t.Fatalf("round %d: held back for more than %v", round, hold)
+		}
+	}
+	pass(20 * time.Minute)
+	lose()
+	lose()
+	lose()
+	pass(time.Minute)
+	if c.heldBack("g") {
+		t.Error("old sins are not forgotten")
+	}
+}
+
+// TestSaidLoad: the load that came with a request counts until a newer
+// announcement, and never for long.
+func TestSaidLoad(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	reigns := []Reigning{{"x", 1}, {"y", 1}}
+	announce(c, at(0), 5, "b", Candidacy{Valor: 50}, reigns...)
+	load := func() int { return c.loadOf(c.peers["b"]) }
+	if load() != 2 {
+		t.Fatalf("load %d", load())
+	}
+	receive(c, at(time.Millisecond), "b", Probe{Legion: "g", Rank: Rank{Load: 7, Seq: 4}}, 0, 100)
+	if load() != 2 {
+		t.Errorf("an older word counts: %d", load())
+	}
+	receive(c, at(time.Millisecond), "b", Probe{Legion: "g", Rank: Rank{Load: 7, Seq: 5}}, 0, 101)
+	if load() != 7 {
+		t.Errorf("a newer word does not count: %d", load())
+	}
+	c.Step(at(5*time.Second), Tick{})
+	if load() != 2 {
+		t.Errorf("it counts for too long: %d", load())
+	}
+	receive(c, at(5*time.Second), "b", Probe{Legion: "g", Rank: Rank{Load: 8, Seq: 5}}, 0, 102)
+	announce(c, at(5*time.Second), 6, "b", Candidacy{Valor: 50}, reigns[:1]...)
+	if load() != 1 {
+		t.Errorf("after a newer announcement: %d", load())
+	}
+}
+
+func announcesHeld(c *Core) bool {
+	s := c.Announcement()
+	return s.candidacy("g").Held
+}
