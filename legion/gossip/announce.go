@@ -13,6 +13,8 @@ import (
 const (
 	// announceEvery is the least time between two announcements of one node.
 	announceEvery = 250 * time.Millisecond
+	// maxSmall is the largest body that a push/pull tells, in bytes.
+	maxSmall = maxPacket - 3*maxName
 	// maxDirect is how many members are sent a small announcement at once; with
 	// more it travels by gossip alone, which takes a few hundred milliseconds.
 	maxDirect = 16
@@ -100,18 +102,36 @@ func (s *states) down(name, incarnation string) {
 	}
 }
 
-// all lists what one push/pull says, this node's own first.
+// news says whether a node is at an announcement that is not known here. live
+// is as in take.
+func (s *states) news(a announcement, live string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.known[a.Origin]
+	return a.Origin != s.own.Origin && a.Incarnation == live && (old.Incarnation != live || old.Seq < a.Seq)
+}
+
+// all lists what one push/pull says, this node's own first. Large bodies are
+// left out: most of what a push/pull compares is the same on both sides.
 func (s *states) all() []announcement {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list, size := []announcement{s.own}, len(s.own.Body)
+	list := []announcement{s.own.small()}
 	for _, a := range s.known {
-		if size += len(a.Body) + 3*maxName; size > maxStates || len(list) >= maxOrigins {
+		if len(list) >= maxOrigins {
 			break
 		}
-		list = append(list, a)
+		list = append(list, a.small())
 	}
 	return list
+}
+
+// small is the announcement without a body that is too large for a packet.
+func (a announcement) small() announcement {
+	if len(a.Body) > maxSmall {
+		a.Body, a.Held = nil, true
+	}
+	return a
 }
 
 // body asks the owner what to announce.
@@ -182,7 +202,13 @@ func (n *Node) broadcast(a announcement) {
 // hear takes an announcement off the wire; relay says that it came alone and
 // so should be passed on.
 func (n *Node) hear(a announcement, relay bool) {
-	m, _ := n.table.get(a.Origin)
+	m, live := n.table.get(a.Origin)
+	if a.Held {
+		if live && n.states.news(a, m.Incarnation) {
+			n.askState(m)
+		}
+		return
+	}
 	if !n.states.take(a, m.Incarnation) {
 		return
 	}
@@ -192,6 +218,41 @@ func (n *Node) hear(a announcement, relay bool) {
 		}
 	}
 	n.merge(a)
+}
+
+// askState asks a node for what it announces. A lost question is asked again
+// after the next push/pull.
+func (n *Node) askState(m Member) {
+	if msg, err := pack(kindWant, want{From: n.cfg.Name}); err == nil {
+		_ = n.sendPacket(m, msg)
+	}
+}
+
+// introduce tells a node that has just come what this one announces, if that
+// is too large for the push/pull by which it came.
+func (n *Node) introduce(name string) {
+	if own := n.states.mine(n.body()); own.small().Held {
+		n.announceTo(name)
+	}
+}
+
+// announceTo tells one node what this one announces.
+func (n *Node) announceTo(name string) {
+	m, ok := n.table.get(name)
+	if !ok {
+		return // not yet: it is told when it is
+	}
+	msg, err := pack(kindState, n.states.mine(n.body()))
+	switch {
+	case err != nil:
+		n.log.Error("announcement left out", zap.Error(err))
+	case len(msg) <= maxPacket:
+		_ = n.sendPacket(m, msg)
+	default:
+		if s, err := n.senderOf(name); err == nil {
+			s.putState(msg)
+		}
+	}
 }
 
 func (n *Node) merge(a announcement) {

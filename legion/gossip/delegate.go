@@ -100,6 +100,8 @@ func (n *Node) dispatch(k kind, body []byte) error {
 				n.hear(a, false)
 			}
 		})
+	case kindWant:
+		return handle(body, func(w want) { n.announceTo(w.From) })
 	case kindWho:
 		return handle(body, n.answerWho)
 	case kindIam:

@@ -29,7 +29,7 @@
 //     not sent, nil means nothing.
 //   - Announce: a state that every node should know in its newest version. It
 //     goes out at once, is passed on by those who hear it, and is compared
-//     again at every push/pull (30 s). An older version never follows a newer
+//     again at every push/pull (30 s), by its number where it is large. An older version never follows a newer
 //     one of the same incarnation.
 //   - Call: a question and its answer. The callee hands out a ticket for each
 //     question, so a recorded question cannot be asked a second time.

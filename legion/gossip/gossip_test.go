@@ -642,3 +642,37 @@ func TestPeersComeLater(t *testing.T) {
 	cfg.Bind = addr
 	meet(t, a, start(t, cfg))
 }
+
+// A large announcement reaches all, those who come later too, and is not told
+// again and again.
+func TestLargeAnnouncement(t *testing.T) {
+	t.Parallel()
+	a := start(t, config("a"))
+	large := bytes.Repeat([]byte("large "), 50_000)
+	a.mu.Lock()
+	a.state = large
+	a.mu.Unlock()
+	b := start(t, config("b", a.Addr()))
+	c := start(t, config("c", b.Addr())) // hears of a from b
+	heard := func(n *testNode) bool {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return slices.ContainsFunc(n.merged, func(s []byte) bool { return bytes.Equal(s, large) })
+	}
+	for _, n := range []*testNode{b, c} {
+		eventually(t, n.cfg.Name+" hears of the state of a", func() bool { return heard(n) })
+	}
+	if size := len(delegate{b.Node}.LocalState(false)); size > maxPacket {
+		t.Errorf("a push/pull tells %d bytes of what all know", size)
+	}
+	again := append(large, "and one more"...)
+	a.mu.Lock()
+	a.state = again
+	a.mu.Unlock()
+	large = again
+	delegate{a.Node}.LocalState(false) // nobody has announced it: the next push/pull finds it
+	if _, err := c.list.Join([]string{a.Addr()}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "c hears of the newer state of a", func() bool { return heard(c) })
+}

@@ -399,6 +399,7 @@ func (n *Node) tell(e Event) {
 		if a, ok := n.states.up(e.Name, e.Incarnation); ok {
 			n.merge(a)
 		}
+		n.introduce(e.Name)
 	}
 }
 

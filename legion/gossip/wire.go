@@ -47,14 +47,22 @@ const (
 	kindTicket                   // step 2: once, with this ticket
 	kindQuestion                 // step 3
 	kindAnswer                   // step 4
+	kindWant                     // tell me what you announce
 )
 
 // announcement is the state of one node. Seq orders those of one incarnation.
+// Where the body was left out it says only that there is one, to be asked for.
 type announcement struct {
 	Origin      string `cbor:"1,keyasint"`
 	Incarnation string `cbor:"2,keyasint"`
 	Seq         uint64 `cbor:"3,keyasint"`
 	Body        []byte `cbor:"4,keyasint"`
+	Held        bool   `cbor:"5,keyasint,omitempty"` // the body was left out
+}
+
+// want asks a node for its announcement, on behalf of From.
+type want struct {
+	From string `cbor:"1,keyasint"`
 }
 
 // who asks the node at an address who it is, and says who asks; the answer goes
@@ -160,6 +168,10 @@ func check(v any) error {
 			if err := check(a); err != nil {
 				return err
 			}
+		}
+	case want:
+		if !named(v.From) {
+			return errors.New("decode want: field out of bounds")
 		}
 	case who:
 		if len(v.Reply) > maxName {
