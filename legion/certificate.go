@@ -42,6 +42,10 @@ func (c *Core) Epoch() uint64 {
 	return c.electorate.Epoch
 }
 
+// Electorate returns the one this node follows, nil before there is one. It is
+// not changed afterwards.
+func (c *Core) Electorate() *Electorate { return c.electorate }
+
 // Dead reports whether the incarnation has a death certificate that was
 // delivered here.
 func (c *Core) Dead(incarnation ID) bool { return c.dead[incarnation] }

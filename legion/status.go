@@ -89,22 +89,43 @@ func (c *Core) Status(now Now) Status {
 		return s
 	}
 	s.Change = c.changing()
+	views := make([]view, len(s.Nodes))
+	for i := range s.Nodes {
+		views[i] = viewOf(&s.Nodes[i])
+	}
 	for _, name := range slices.Sorted(maps.Keys(known)) {
-		s.Legions = append(s.Legions, c.legionStatus(now, name, s.Nodes))
+		s.Legions = append(s.Legions, c.legionStatus(now, name, views))
 	}
 	return s
 }
 
-func (c *Core) legionStatus(now Now, legion string, nodes []NodeState) LegionStatus {
+// A view is a node's announcement by legion: with a thousand legions it would
+// be searched a thousand times.
+type view struct {
+	*NodeState
+	reigns map[string]uint64 // terms
+	votes  map[string]VoteFor
+}
+
+func viewOf(n *NodeState) view {
+	v := view{n, make(map[string]uint64, len(n.Reigns)), make(map[string]VoteFor, len(n.Votes))}
+	for _, r := range n.Reigns {
+		v.reigns[r.Legion] = r.Term
+	}
+	for _, f := range n.Votes {
+		v.votes[f.Legion] = f
+	}
+	return v
+}
+
+func (c *Core) legionStatus(now Now, legion string, nodes []view) LegionStatus {
 	s := LegionStatus{Legion: legion, Quorum: c.quorum(legion)}
 	if t := c.thrones[legion]; t != nil {
 		s.Term = t.Term
 	}
-	for i := range nodes {
-		for _, r := range nodes[i].Reigns {
-			if r.Legion == legion && r.Term >= s.Term {
-				s.Lord, s.Term = nodes[i].Name, r.Term
-			}
+	for _, n := range nodes {
+		if term, ok := n.reigns[legion]; ok && term >= s.Term {
+			s.Lord, s.Term = n.Name, term
 		}
 	}
 	if l := c.lordships[legion]; l != nil {
@@ -113,19 +134,13 @@ func (c *Core) legionStatus(now Now, legion string, nodes []NodeState) LegionSta
 		}
 	}
 	voters := 0
-	for i := range nodes {
-		n := &nodes[i]
-		if !c.electorate.names(n.Name, n.Instance) {
+	for _, n := range nodes {
+		if v, ok := n.votes[legion]; !ok || v.Name != s.Lord || v.Term != s.Term || !c.electorate.names(n.Name, n.Instance) {
 			continue
 		}
-		sameEpoch := n.Electorate != nil && n.Electorate.Cluster == c.electorate.Cluster && n.Electorate.Epoch == c.electorate.Epoch
-		for _, v := range n.Votes {
-			if v.Legion == legion && v.Name == s.Lord && v.Term == s.Term {
-				s.Votes++
-				if sameEpoch {
-					voters++
-				}
-			}
+		s.Votes++
+		if n.Electorate != nil && n.Electorate.Cluster == c.electorate.Cluster && n.Electorate.Epoch == c.electorate.Epoch {
+			voters++
 		}
 	}
 	s.Agreed = s.Lord != "" && voters == len(c.electorate.Voters)

@@ -318,7 +318,7 @@ var decodeFill = func() cbor.DecMode {
 
 // otherVoters are the names of the voters besides this node, if it is one.
 func (d *Daemon) otherVoters() []string {
-	e := d.protocol.status().Electorate
+	e := d.protocol.electorate()
 	if e == nil {
 		return nil
 	}

@@ -145,7 +145,7 @@ func (d *Daemon) nodes() (up, missing []string) {
 			up = append(up, n.Name)
 		}
 	}
-	if e := d.protocol.status().Electorate; e != nil {
+	if e := d.protocol.electorate(); e != nil {
 		for _, v := range e.Voters {
 			if v.Name != d.name && !slices.Contains(up, v.Name) {
 				missing = append(missing, v.Name)

@@ -339,7 +339,7 @@ func keyring(held map[string]keysHeld) control.Keyring {
 // away are the nodes that belong to the cluster and are not among these.
 func (d *Daemon) away(members []string) []string {
 	known := map[string]bool{}
-	if e := d.protocol.status().Electorate; e != nil {
+	if e := d.protocol.electorate(); e != nil {
 		for _, v := range e.Voters {
 			known[v.Name] = true
 		}

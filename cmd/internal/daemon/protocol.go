@@ -175,6 +175,13 @@ func (p *protocol) votes() bool {
 	return p.core.Votes()
 }
 
+// electorate is nil before there is one. It costs less than status.
+func (p *protocol) electorate() *legion.Electorate {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.core.Electorate()
+}
+
 func (p *protocol) status() legion.Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -88,12 +88,12 @@ func (b backend) legion(s legion.Status, l legion.LegionStatus) control.Legion {
 		if c < 0 {
 			continue // a voter for it at most, and none of its members
 		}
-		out.Members = append(out.Members, b.member(n, n.Legions[c], l, vote))
+		out.Members = append(out.Members, b.member(n, n.Legions[c], l, vote, s.Trouble))
 	}
 	return out
 }
 
-func (b backend) member(n *legion.NodeState, c legion.Candidacy, l legion.LegionStatus, vote string) control.LegionMember {
+func (b backend) member(n *legion.NodeState, c legion.Candidacy, l legion.LegionStatus, vote, trouble string) control.LegionMember {
 	m := control.LegionMember{Name: n.Name, Valor: c.Valor, Fit: c.Fit, VoteFor: vote, Role: "candidate"}
 	r, stands := n.Rank(l.Legion)
 	m.Effective = r.Effective
@@ -111,7 +111,7 @@ func (b backend) member(n *legion.NodeState, c legion.Candidacy, l legion.Legion
 	} else if c.Valor > 0 {
 		why, own := "", ""
 		if n.Name == b.d.name {
-			why, own = b.d.protocol.status().Trouble, b.d.legions()[l.Legion].Unfit
+			why, own = trouble, b.d.legions()[l.Legion].Unfit
 		}
 		switch {
 		case why != "":
