@@ -210,6 +210,57 @@ func TestRedisDies(t *testing.T) {
 	}
 }
 
+// A weight moves the lordship to a better node; where all are as badly off, one
+// of them still reigns.
+func TestWeightMovesLordship(t *testing.T) {
+	c := newCluster(t, 3, `
+[legion.foobar]
+[[check]]
+name = "stamp"
+kind = "file"
+path = "OWN/stamp"
+interval = "200ms"
+valor = -50
+`)
+	stamp := func(a *agent) string { return filepath.Join(a.dir, "stamp") }
+	effective := func(at, of *agent) int {
+		_, m := member(t, control.NewClient(at.socket), of.name)
+		return m.Effective
+	}
+	everywhere := func(of *agent, valor int) {
+		t.Helper()
+		for _, at := range c.agents {
+			lab.Eventually(t, 15*time.Second, fmt.Sprintf("%s has %d to %s", of.name, valor, at.name), func() bool { return effective(at, of) == valor })
+		}
+	}
+	for _, a := range c.agents {
+		a.proc.WaitLine("check stamp is failing, 1 in a row: .*: no such file or directory; valor -50", 15*time.Second)
+		c.write(stamp(a), "", 0o600)
+	}
+	for _, a := range c.agents {
+		everywhere(a, 100)
+	}
+	first := c.waitLord("foobar", 15*time.Second)
+	if err := os.Remove(stamp(first)); err != nil {
+		t.Fatal(err)
+	}
+	var second *agent
+	lab.Eventually(t, 15*time.Second, "another lord than "+first.name, func() bool {
+		second = c.lord("foobar")
+		return second != nil && second != first
+	})
+	if _, m := member(t, control.NewClient(first.socket), first.name); !m.Fit || m.Effective != 50 {
+		t.Errorf("%s is fit: %v, with %d", first.name, m.Fit, m.Effective)
+	}
+	for _, a := range c.agents {
+		_ = os.Remove(stamp(a))
+	}
+	for _, a := range c.agents {
+		everywhere(a, 50)
+	}
+	c.waitLord("foobar", lease)
+}
+
 // An address that is cut off, with a real agent that pings it.
 func TestPingCheck(t *testing.T) {
 	l := lab.New(t, 2)
