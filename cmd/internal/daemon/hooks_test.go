@@ -65,6 +65,7 @@ const hooked = `
 [legion.foobar]
 valor = VALOR
 scroll = "the scroll of VALOR"
+preempt = false
 [legion.foobar.on]
 setup = ["cmd:echo setup 0 $LEGION_NODE >> SHARED"]
 join = ["cmd:echo join 0 $LEGION_NODE >> SHARED"]
@@ -320,5 +321,29 @@ unlord = ["cmd:echo unlord $LEGION_TERM $LEGION_NODE >> SHARED"]
 		if w.event == "second" {
 			t.Errorf("%v, after the first was killed", w)
 		}
+	}
+}
+
+// TestRestartDuringUnlord: an agent that is back, and lord, while the guardian
+// of its last life still runs a slow unlord hook waits for it with its own.
+func TestRestartDuringUnlord(t *testing.T) {
+	c := newClusterWith(t, 1, "size = 1", `
+[legion.foobar]
+[legion.foobar.on]
+lord = ["cmd:echo lord $LEGION_TERM $LEGION_NODE >> SHARED"]
+unlord = ["cmd:echo undoing $LEGION_TERM $LEGION_NODE >> SHARED; sleep 3; echo unlord $LEGION_TERM $LEGION_NODE >> SHARED"]
+`)
+	a, term := c.reigning(nil, 20*time.Second)
+	a.proc.Kill(syscall.SIGKILL)
+	a.proc.Wait(5 * time.Second)
+	c.waitWord(5*time.Second, word{"undoing", term, a.name})
+	c.start(a)
+	var next string
+	for old := term; next == "" || next == old; {
+		_, next = c.reigning(nil, 20*time.Second)
+	}
+	c.oneByOne()
+	if want := []word{{"lord", term, "n1"}, {"undoing", term, "n1"}, {"unlord", term, "n1"}, {"lord", next, "n1"}}; !slices.Equal(c.words(), want) {
+		t.Errorf("%v, want %v", c.words(), want)
 	}
 }
