@@ -53,6 +53,7 @@ type (
 		Legion string
 		To     string
 		Keep   time.Duration
+		Now    bool // give it up at once, without asking anybody
 		Reason string
 	}
 	// LetGo says that nothing of a lordship is left running that must not be.

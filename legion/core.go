@@ -1,6 +1,7 @@
 package legion
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -45,6 +46,7 @@ type Legion struct {
 	Spread bool   // lordships held elsewhere count against this node
 	Jobs   []byte // hash of the job set, announced to find drift
 	Scroll []byte
+	Told   string // what was told by hand, for people to see
 	// Preempt lets the node, as lord, give way to a candidate that has been
 	// better by more than Stickiness for PreemptDelay (0: 2 beats; negative: at once).
 	Preempt      bool
@@ -572,6 +574,7 @@ func (c *Core) self() *NodeState {
 		s.Legions = append(s.Legions, Candidacy{
 			Legion: name, Valor: l.Valor, Weight: l.Weight, Fit: c.candidate(name),
 			Held: c.heldBack(name), Spread: l.Spread, Jobs: l.Jobs, Scroll: l.Scroll,
+			Why: brief(cmp.Or(c.trouble, l.unfit())), Told: brief(l.Told),
 		})
 	}
 	for _, l := range c.reigning() {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 )
@@ -96,7 +97,15 @@ type Candidacy struct {
 	Spread bool   `cbor:"6,keyasint,omitempty"` // lordships elsewhere count against it
 	Jobs   []byte `cbor:"7,keyasint,omitempty"` // hash of the legion's job set
 	Scroll []byte `cbor:"8,keyasint,omitempty"`
+	// Why it is not fit, and what was told by hand, for people to see.
+	Why  string `cbor:"9,keyasint,omitempty"`
+	Told string `cbor:"10,keyasint,omitempty"`
 }
+
+// maxBrief bounds what is announced for people to see, in bytes.
+const maxBrief = 256
+
+func brief(s string) string { return strings.ToValidUTF8(s[:min(len(s), maxBrief)], "") }
 
 // A VoteFor is one living grant.
 type VoteFor struct {

@@ -297,6 +297,9 @@ func (c *Core) stepDown(ev StepDown) {
 	}
 	l.yield = &handover{cause: byWord, told: true, reason: ev.Reason, to: ev.To, keep: ev.Keep, until: c.in(c.lease())}
 	c.look = true
+	if ev.Now {
+		c.concede(l, c.nextInLine(l.legion))
+	}
 }
 
 // A taking is a throne that this node has been offered. There is at most one,

@@ -62,6 +62,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		newAgent(), newValidate(), newDemo(),
 		newStatus(), newJobs(), newNext(), newRuns(), newShow(), newExplain(), newLogs(), newLord(), newScrolls(), newMembers(), newReload(),
+		newStepDown(), newDrain(), newUndrain(), newSetValor(), newResetValor(),
 		newLeave(), newForget(), newRefound(),
 		newKeys(), newVersion(),
 	)

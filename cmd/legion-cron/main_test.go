@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -24,7 +25,7 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"waitlord": waitLord, "waitrun": waitRun},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"waitlord": waitLord, "waitrun": waitRun, "waitreason": waitReason},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv(socketEnv, "none.sock") // relative: the same in every transcript
 			return nil
@@ -50,6 +51,29 @@ func waitLord(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		if time.Now().After(deadline) {
 			ts.Fatalf("no lord of %s: %+v, %v", args[0], l, err)
+		}
+	}
+}
+
+// waitReason TEXT asks the script's agent until a member's reasons say that.
+func waitReason(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: waitreason TEXT")
+	}
+	client := control.NewClient(ts.MkAbs(ts.Getenv(socketEnv)))
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(lordPatience); ; <-tick.C {
+		s, err := client.Status(context.Background())
+		for _, l := range s.Legions {
+			for _, m := range l.Members {
+				if slices.Contains(m.Reasons, args[0]) {
+					return
+				}
+			}
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("nobody is %q: %+v, %v", args[0], s.Legions, err)
 		}
 	}
 }

@@ -62,7 +62,7 @@ func (l *loader) check(t *table) Check {
 	}
 	read(t, "rise", &c.Rise, integer(1, maxInARow))
 	read(t, "fall", &c.Fall, integer(1, maxInARow))
-	weighs := read(t, "valor", &c.Valor, integer(-maxValor, maxValor))
+	weighs := read(t, "valor", &c.Valor, integer(-MaxValor, MaxValor))
 	read(t, "required", &c.Required, boolean())
 	switch {
 	case weighs && c.Required:

@@ -7,9 +7,11 @@ import (
 	"strings"
 )
 
+// MaxValor bounds valors, what checks add to them, and stickiness.
+const MaxValor = 1_000_000
+
 const (
 	maxLegions = 10_000
-	maxValor   = 1_000_000
 	maxScroll  = 4 << 10 // bytes
 	maxHook    = 8 << 10 // bytes of one; longer ones are scripts of their own
 	maxHooks   = 32      // of one event
@@ -45,7 +47,7 @@ func (l *loader) legions(it *item) {
 func (l *loader) legion(it *item, name string) Legion {
 	t := l.open(it, "legion.NAME")
 	g := defaultLegion(name)
-	read(t, "valor", &g.Valor, integer(0, maxValor))
+	read(t, "valor", &g.Valor, integer(0, MaxValor))
 	sound := read(t, "quorum", &g.Quorum, integer(0, 1000))
 	read(t, "unsafe_quorum", &g.UnsafeQuorum, boolean())
 	if sound && !l.broken {
@@ -53,7 +55,7 @@ func (l *loader) legion(it *item, name string) Legion {
 	}
 	read(t, "preempt", &g.Preempt, boolean())
 	read(t, "preempt_delay", &g.PreemptDelay, period(0, day))
-	read(t, "stickiness", &g.Stickiness, integer(0, maxValor))
+	read(t, "stickiness", &g.Stickiness, integer(0, MaxValor))
 	read(t, "spread", &g.Spread, boolean())
 	read(t, "scroll", &g.Scroll, text(func(v string) error {
 		if len(v) > maxScroll {

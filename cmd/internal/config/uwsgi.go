@@ -317,8 +317,8 @@ func (l *loader) valorChecks(it *item) {
 		case !single.MatchString(points) || err != nil || single.MatchString(legion):
 			l.fail(it, form, "%q does not say which legion loses how many points", line)
 			continue
-		case n < 1 || n > maxValor:
-			l.fail(it, "", "%q: the points are 1 to %d", line, maxValor)
+		case n < 1 || n > MaxValor:
+			l.fail(it, "", "%q: the points are 1 to %d", line, MaxValor)
 			continue
 		case command == "":
 			l.fail(it, form, "%q has no command", line)

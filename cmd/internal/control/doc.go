@@ -21,6 +21,10 @@
 //	GET  /v1/runs/{id}            Story, of a run or of the slot of that name; ?scope=node: its Tail
 //	GET  /v1/lord/{legion}        Lord: 200 on the lord, 503 elsewhere, 404 unknown legion
 //	POST /v1/node/reload          Reload
+//	POST /v1/node/drain           Drained; ?now=true
+//	POST /v1/node/undrain         Drained
+//	POST /v1/legions/{name}/step-down  SteppedDown, by the lord; ?for= &to=
+//	POST /v1/legions/{name}/valor      Valor; ?valor=, or none to reset it
 //
 // Every answer but those two texts is JSON. Keys are always present and never change: a moment
 // that is not known is null, a list without entries is [].

@@ -22,6 +22,7 @@ type Backend interface {
 	Locksmith
 	Crier
 	Steward
+	Marshal
 	Meter
 }
 
@@ -96,6 +97,7 @@ func Handler(b Backend) http.Handler {
 	keys(b, get, post)
 	scrolls(b, rs)
 	steward(b, rs)
+	marshal(b, rs)
 
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, NotFound("see GET /v1/status, members, jobs, runs, lord/LEGION, metrics", "no such resource %s", r.URL.Path))

@@ -68,6 +68,7 @@ type Daemon struct {
 	keysMu  sync.Mutex // one change of the keys at a time
 	// suspended says which legions the node stands back from for a while.
 	suspended map[string]*suspension
+	orders    orders // by hand
 
 	name, incarnation string
 
@@ -99,7 +100,9 @@ type Daemon struct {
 	herald      *hooks.Herald
 	mustered    chan struct{} // holds a token when nodes may have come or gone
 	lords       *chronicle
-	conflict    time.Time // when a namesake was last complained about; only gossip looks
+	ordering    sync.Mutex    // one order at a time
+	ordered     chan struct{} // holds a token when the orders have changed
+	conflict    time.Time     // when a namesake was last complained about; only gossip looks
 
 	undo []undo
 }
@@ -117,7 +120,7 @@ func New(cfg *config.Config, opts Options) (*Daemon, error) {
 	}
 	d := &Daemon{
 		opts: opts, clock: opts.Clock, cfg: cfg, name: cfg.Node.Name, lords: newChronicle(),
-		uncertified: make(chan struct{}, 1), mustered: make(chan struct{}, 1), recount: make(chan struct{}, 1), left: make(chan struct{}), merges: make(chan legion.Merge, 1),
+		uncertified: make(chan struct{}, 1), mustered: make(chan struct{}, 1), ordered: make(chan struct{}, 1), recount: make(chan struct{}, 1), left: make(chan struct{}), merges: make(chan legion.Merge, 1),
 		suspended: map[string]*suspension{},
 	}
 	if d.clock == nil {
@@ -170,7 +173,7 @@ func (d *Daemon) reconfigure() {
 func (d *Daemon) legions() map[string]legion.Legion {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	cfg := d.cfg
+	cfg, now := d.cfg, d.clock().Wall
 	all := map[string]legion.Legion{}
 	for name, l := range cfg.Legions {
 		unfit := d.unfit
@@ -178,11 +181,13 @@ func (d *Daemon) legions() map[string]legion.Legion {
 			unfit = s.why
 		}
 		s := d.watch.Standing(name)
-		all[name] = legion.Legion{
+		part := legion.Legion{
 			Valor: l.Valor, Weight: s.Weight, Quorum: l.Quorum, Spread: l.Spread, Unfit: cmp.Or(unfit, s.Veto),
 			Scroll: []byte(l.Scroll), Jobs: jobSet(cfg, name),
 			Preempt: l.Preempt, PreemptDelay: l.PreemptDelay, Stickiness: l.Stickiness,
 		}
+		d.orders.part(name, &part, now)
+		all[name] = part
 	}
 	if cfg.Cluster != nil {
 		all[legion.ClusterLegion] = legion.Legion{Valor: clusterValor, Unfit: d.unfit}
@@ -254,6 +259,9 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	d.startGuardian()
 
 	d.disk = newDisk(d.store, d.log, func(trouble string) { d.protocol.post(legion.DiskTrouble{Trouble: trouble}) })
+	if err := d.loadOrders(); err != nil {
+		return err
+	}
 	st, err := loadState(d.store)
 	if err != nil {
 		return err
@@ -308,6 +316,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	d.spawn("checks", d.watch.Run, nil)
 	d.scribe.publish(orphans...)
 	d.spawn("retention", d.retain, nil)
+	d.spawn("orders", d.watchOrders, nil)
 	if d.gossip != nil {
 		d.spawn("clocks", d.watchClocks, nil)
 		d.spawn("history", d.filler.run, nil)

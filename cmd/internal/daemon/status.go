@@ -104,19 +104,23 @@ func (b backend) member(n *legion.NodeState, c legion.Candidacy, l legion.Legion
 		m.Role = "arbiter"
 	}
 	vetoed := showChecks(&m, n, c)
+	if c.Told != "" {
+		m.Reasons = append(m.Reasons, c.Told)
+	}
+	if c.Held {
+		m.Reasons = append(m.Reasons, "ranks last: it lost this lordship too often")
+	}
 	if stands {
 		if load := r.Effective - c.Valor - c.Weight; load != 0 {
 			m.Reasons = append(m.Reasons, "lordships elsewhere "+signed(load))
 		}
 	} else if c.Valor > 0 {
-		why, own := "", ""
+		why := ""
 		if n.Name == b.d.name {
-			why, own = trouble, b.d.legions()[l.Legion].Unfit
+			why = trouble
 		}
-		switch {
-		case why != "":
-		case !vetoed:
-			why = cmp.Or(own, unfitBy(n, c), "unfit")
+		if why == "" && !vetoed {
+			why = cmp.Or(c.Why, unfitBy(n, c), "unfit")
 		}
 		if why != "" {
 			m.Reasons = append(m.Reasons, why)
