@@ -55,6 +55,18 @@ func (t *Table) PutMark(m Mark) {
 	t.toggle(hash)
 }
 
+// Record returns what the table has under a key.
+func (t *Table) Record(key Key) (Record, bool) {
+	h, ok := t.records[key]
+	return h.item, ok
+}
+
+// Mark returns the job's mark.
+func (t *Table) Mark(key MarkKey) (Mark, bool) {
+	h, ok := t.marks[key]
+	return h.item, ok
+}
+
 // Hash is equal for equal tables, whatever the order of changes that led
 // there. An empty table has the zero hash. It costs nothing to ask.
 func (t *Table) Hash() Hash { return t.hash }

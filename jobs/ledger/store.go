@@ -76,7 +76,7 @@ type Store struct {
 	writeDB *sql.DB
 	writer  *sql.Conn
 	stmts   struct {
-		run, putRun, noRun, mark, putMark, grant, blob, noBlob, retain, digest, putDigest, noDigest *sql.Stmt
+		run, newRun, putRun, noRun, putMark, grant, blob, noBlob, retain, digest, putDigest, noDigest *sql.Stmt
 	}
 	readDB *sql.DB
 
@@ -99,24 +99,26 @@ func (s *Store) Starts() uint64 { return s.starts }
 func (s *Store) statements() []**sql.Stmt {
 	p := &s.stmts
 	return []**sql.Stmt{
-		&p.run, &p.putRun, &p.noRun, &p.mark, &p.putMark, &p.grant, &p.blob, &p.noBlob, &p.retain,
+		&p.run, &p.newRun, &p.putRun, &p.noRun, &p.putMark, &p.grant, &p.blob, &p.noBlob, &p.retain,
 		&p.digest, &p.putDigest, &p.noDigest,
 	}
 }
 
+const insertRun = `INSERT INTO runs (` + runColumns + `, job, at, rank) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
+	ON CONFLICT (slot, legion, attempt, run) DO `
+
 // The statements of the writer, in the order of statements.
 var writerSQL = []string{
 	"SELECT " + runColumns + " FROM runs WHERE slot = ? AND legion = ? AND attempt = ? AND run = ?",
+	insertRun + "NOTHING",
 	// What is not updated is part of the key, or follows from it.
-	`INSERT INTO runs (` + runColumns + `, job, at, rank) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
-	ON CONFLICT (slot, legion, attempt, run) DO UPDATE SET
+	insertRun + `UPDATE SET
 		state = excluded.state, rank = excluded.rank, term = excluded.term, node = excluded.node,
 		incarnation = excluded.incarnation, definition = excluded.definition, reason = excluded.reason,
 		scheduled = excluded.scheduled, started = excluded.started, ended = excluded.ended,
 		exit_code = excluded.exit_code, signal = excluded.signal, manual = excluded.manual,
 		until = excluded.until, count = excluded.count`,
 	"DELETE FROM runs WHERE slot = ? AND legion = ? AND attempt = ? AND run = ?",
-	"SELECT " + markColumns + " FROM marks WHERE legion = ? AND node = ? AND job = ?",
 	"INSERT OR REPLACE INTO marks (" + markColumns + ") VALUES (?,?,?,?,?,?)",
 	"INSERT OR REPLACE INTO grants (" + grantColumns + ") VALUES (?,?,?,?,?,?,?)",
 	"INSERT OR REPLACE INTO blobs (kind, name, value) VALUES (?,?,?)",
@@ -319,17 +321,20 @@ func (s *Store) putRecords(ctx context.Context, c changes) (changed []jobs.Recor
 	sums := digests{}
 	for _, key := range slices.SortedFunc(maps.Keys(c.records), jobs.Key.Compare) {
 		r := c.records[key]
-		old, err := scanRecord(s.stmts.run.QueryRowContext(ctx, key.Slot, r.Legion, key.Attempt, key.Run))
-		if err == nil {
-			r = jobs.Merge(r, old)
-		} else if !errors.Is(err, sql.ErrNoRows) {
+		old, known, err := s.known(ctx, key, r)
+		if err != nil {
 			return nil, err
 		}
-		known := err == nil
-		if r == old || c.hearsay && known && r.State == jobs.Lost && !old.State.Settled() {
+		if !known {
+			sums.add(r, +1)
+			changed = append(changed, r)
 			continue
 		}
-		if known && orderedBy(r) != orderedBy(old) { // only if somebody changed his mind
+		r = jobs.Merge(r, old)
+		if r == old || c.hearsay && r.State == jobs.Lost && !old.State.Settled() {
+			continue
+		}
+		if orderedBy(r) != orderedBy(old) { // only if somebody changed his mind
 			if _, err := s.stmts.noRun.ExecContext(ctx, key.Slot, r.Legion, key.Attempt, key.Run); err != nil {
 				return nil, err
 			}
@@ -343,17 +348,37 @@ func (s *Store) putRecords(ctx context.Context, c changes) (changed []jobs.Recor
 	return changed, s.putDigests(ctx, sums)
 }
 
+// known returns what there is under a record's key. If that is nothing, the
+// record is put there: most are new, and then it is all that there is to do.
+func (s *Store) known(ctx context.Context, key jobs.Key, r jobs.Record) (old jobs.Record, known bool, err error) {
+	if t := s.tables[r.Legion]; t != nil { // only write, which has writing, changes the image
+		if old, known = t.Record(key); known {
+			return old, true, nil
+		}
+	}
+	result, err := s.stmts.newRun.ExecContext(ctx, recordArgs(r)...)
+	if err != nil {
+		return old, false, err
+	}
+	if n, err := result.RowsAffected(); err != nil || n > 0 {
+		return old, false, err
+	}
+	old, err = scanRecord(s.stmts.run.QueryRowContext(ctx, key.Slot, r.Legion, key.Attempt, key.Run))
+	return old, true, err
+}
+
+// putMarks merges with the image, which has every mark that is on disk.
 func (s *Store) putMarks(ctx context.Context, marks map[jobs.MarkKey]jobs.Mark) (changed []jobs.Mark, err error) {
 	for _, key := range slices.SortedFunc(maps.Keys(marks), jobs.MarkKey.Compare) {
 		m := marks[key]
-		old, err := scanMark(s.stmts.mark.QueryRowContext(ctx, key.Legion, key.Node, key.Job))
-		if err == nil {
-			m = jobs.MergeMark(m, old)
-		} else if !errors.Is(err, sql.ErrNoRows) {
-			return nil, err
-		}
-		if m == old {
-			continue
+		if t := s.tables[m.Legion]; t != nil {
+			old, known := t.Mark(key)
+			if known {
+				m = jobs.MergeMark(m, old)
+			}
+			if known && m == old {
+				continue
+			}
 		}
 		if _, err := s.stmts.putMark.ExecContext(ctx, markArgs(m)...); err != nil {
 			return nil, err

@@ -510,7 +510,7 @@ func TestDamageInUse(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := mustOpen(t, dir)
-	mustWrite(t, s, Writes{Records: []jobs.Record{record("a", 1, jobs.Claimed)}})
+	mustWrite(t, s, Writes{Records: []jobs.Record{record("a", 1, jobs.Failed)}})
 	sqlExec(t, filepath.Join(dir, fileName), "UPDATE runs SET state = 'resting'")
 	if _, err := s.Runs(Query{}); !errors.Is(err, ErrDamaged) {
 		t.Errorf("Runs: %v", err)
