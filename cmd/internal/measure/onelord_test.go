@@ -185,7 +185,7 @@ func TestOneLord(t *testing.T) {
 				v := c.verdict()
 				c.once()
 				record(t, "onelord", 3, sc.name, s.String(), s.profile, fmt.Sprint(*trials), fmt.Sprint(v.reigns),
-					map[bool]string{true: "never", false: "YES"}[v.breach == ""], ms(v.closest), load())
+					map[bool]string{true: "never", false: "YES"}[v.breach == ""], v.between(), load())
 			})
 		}
 	}

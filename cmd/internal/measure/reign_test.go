@@ -17,6 +17,14 @@ type verdict struct {
 	closest time.Duration // between the end of a reign and the begin of the next; negative: an overlap
 }
 
+// between is closest as text; nothing if there was one reign.
+func (v verdict) between() string {
+	if v.closest == math.MaxInt64 {
+		return "-"
+	}
+	return ms(v.closest)
+}
+
 // judge looks at the reigns of each legion: no two at once, and terms that grow.
 func judge(all []*reign) verdict {
 	v := verdict{closest: math.MaxInt64}
@@ -46,9 +54,6 @@ func judge(all []*reign) verdict {
 		}
 	}
 	slices.Sort(breaches)
-	if v.closest == math.MaxInt64 {
-		v.closest = 0 // there was one reign
-	}
 	v.breach = strings.Join(breaches, "; ")
 	return v
 }

@@ -83,6 +83,10 @@ var events = []event{
 // succeed strikes the lord, and returns after how long there was another one.
 func (c *cluster) succeed(e event, lord *agent) time.Duration {
 	c.t.Helper()
+	said := map[*agent]int{}
+	for _, a := range c.agents {
+		said[a] = len(a.now().Lines())
+	}
 	struck := boot()
 	undo := e.strike(c, lord)
 	var next *reign
@@ -94,8 +98,14 @@ func (c *cluster) succeed(e event, lord *agent) time.Duration {
 		}
 		return next != nil
 	})
+	took := next.begin - struck
+	if p := profiles[c.profile]; took > e.promise(p.beat, p.lease) {
+		for a, n := range said {
+			c.t.Logf("%s in %v:\n%s", a.name, took, strings.Join(a.now().LinesFrom(n), "\n"))
+		}
+	}
 	undo()
-	return next.begin - struck
+	return took
 }
 
 // rest waits until the cluster is whole, and until voters that were restarted
@@ -160,7 +170,7 @@ func TestSuccession(t *testing.T) {
 				}
 				t.Logf("%s: %v", e.name, took)
 				record(t, "succession", 4, e.name, s.String(), s.profile, detection, fmt.Sprint(len(took)), ratio(median), ratio(worst),
-					fmt.Sprintf("%s = %s", e.said, ms(promise)), fmt.Sprintf("%d over", over), load())
+					e.said, fmt.Sprint(over), load())
 			}
 			c.verdict()
 		})
