@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/legion-cron/legion-cron/cmd/internal/control"
 	"github.com/legion-cron/legion-cron/cmd/internal/guardian"
 	"github.com/legion-cron/legion-cron/cmd/internal/lab"
 	"github.com/legion-cron/legion-cron/jobs/runner"
@@ -77,6 +78,13 @@ var events = []event{
 	{"SIGTERM", within(100 * time.Millisecond), aBeat, "100 ms", func(c *cluster, lord *agent) func() {
 		lord.kill(syscall.SIGTERM)
 		return c.restart(lord)
+	}},
+	{"step-down", within(100 * time.Millisecond), aBeat, "100 ms", func(c *cluster, lord *agent) func() {
+		const away = time.Second
+		if _, err := control.NewClient(lord.socket).StepDown(c.t.Context(), control.StepDownQuery{Legion: legion, For: away}); err != nil {
+			c.t.Fatalf("step-down of %s: %v", lord.name, err)
+		}
+		return func() { pass(c.t, 2*away) } // it may have the throne back by then
 	}},
 }
 
