@@ -12,7 +12,7 @@ import (
 
 // A verdict is what the reigns of one legion say.
 type verdict struct {
-	reigns  int
+	reigns  int           // of the legion that is measured
 	breach  string        // of P1 or P7; empty: none
 	closest time.Duration // between the end of a reign and the begin of the next; negative: an overlap
 }
@@ -33,9 +33,9 @@ func judge(all []*reign) verdict {
 	for _, r := range all {
 		byLegion[r.legion] = append(byLegion[r.legion], r)
 	}
+	v.reigns = len(byLegion[legion])
 	for _, reigns := range byLegion {
 		slices.SortFunc(reigns, func(a, b *reign) int { return cmp.Compare(a.begin, b.begin) })
-		v.reigns += len(reigns)
 		for i := 1; i < len(reigns); i++ {
 			next := reigns[i]
 			if last := reigns[i-1]; next.term <= last.term {

@@ -33,7 +33,8 @@ func soakFaults(c *cluster, r *rand.Rand) []struct {
 } {
 	// The lord is the likelier victim.
 	some := func() *agent {
-		if all := c.reigns(); len(all) > 0 && r.IntN(2) == 0 {
+		all := slices.DeleteFunc(c.reigns(), func(r *reign) bool { return r.legion != legion })
+		if len(all) > 0 && r.IntN(2) == 0 {
 			return c.named(slices.MaxFunc(all, func(a, b *reign) int { return cmp.Compare(a.begin, b.begin) }).node)
 		}
 		return c.agents[r.IntN(len(c.agents))]

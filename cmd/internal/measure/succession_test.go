@@ -100,7 +100,7 @@ func (c *cluster) succeed(e event, lord *agent) time.Duration {
 	var next *reign
 	lab.Eventually(c.t, patience, "a lord after: "+e.name, func() bool {
 		for _, r := range c.reigns() {
-			if r.begin > struck && r.node != lord.name {
+			if r.legion == legion && r.begin > struck && r.node != lord.name && (next == nil || r.begin < next.begin) {
 				next = r
 			}
 		}
