@@ -88,10 +88,15 @@ func printStatus(w io.Writer, s control.Status, now time.Time) error {
 	}
 
 	fmt.Fprintln(w)
-	legions := newTable("LEGION", "LORD", "TERM", "SINCE", "VOTES", "LAST CHANGE")
+	legions := newTable("LEGION", "LORD", "TERM", "SINCE", "TRUST", "VOTES", "NEXT", "LAST CHANGE")
 	for _, l := range s.Legions {
-		legions.row(l.Name, l.Lord, fmt.Sprint(l.Term), ago(l.Since, now),
-			fmt.Sprintf("%d of %d, quorum %d", l.Votes, len(c.Voters), l.Quorum), describeChange(l.LastChange, now))
+		trust := "" // known on the lord alone
+		if l.TrustedMS > 0 {
+			trust = short(time.Duration(l.TrustedMS) * time.Millisecond)
+		}
+		legions.row(l.Name, l.Lord, fmt.Sprint(l.Term), ago(l.Since, now), trust,
+			fmt.Sprintf("%d of %d, quorum %d", l.Votes, len(c.Voters), l.Quorum),
+			strings.Join(l.Succession[:min(heirs, len(l.Succession))], " "), describeChange(l.LastChange, now))
 	}
 	if err := legions.print(w, "no legions"); err != nil {
 		return err
@@ -121,6 +126,9 @@ func printStatus(w io.Writer, s control.Status, now time.Time) error {
 	return printWarnings(w, s)
 }
 
+// heirs are shown of each line of succession; --json has all.
+const heirs = 3
+
 // maxSkew is the difference between wall clocks that deserves a word.
 const maxSkew = 500
 
@@ -133,7 +141,7 @@ func printWarnings(w io.Writer, s control.Status) error {
 		if l.Lord == "" {
 			warnings = append(warnings, l.Name+" has no lord")
 		} else if !l.Agreed {
-			warnings = append(warnings, l.Name+": not all voters name the same lord")
+			warnings = append(warnings, l.Name+": not all voters name the same lord"+dissent(l))
 		}
 	}
 	if c := s.Cluster; c.Size > 0 && len(c.Voters) != c.Size {
@@ -157,6 +165,20 @@ func printWarnings(w io.Writer, s control.Status) error {
 		}
 	}
 	return nil
+}
+
+// dissent says which voters do not vote for the lord, and why.
+func dissent(l control.Legion) string {
+	var texts []string
+	for _, v := range l.Voters {
+		if v.Why != "" {
+			texts = append(texts, v.Name+" "+v.Why)
+		}
+	}
+	if len(texts) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(texts, "; ")
 }
 
 func describeChange(c *control.Change, now time.Time) string {

@@ -78,7 +78,9 @@ func TestPrintStatus(t *testing.T) {
 		},
 		Legions: control.List[control.Legion]{
 			{
-				Name: "foobar", Lord: "node1", Term: 7, Since: control.At(now.Add(-90 * time.Second)), Quorum: 2, Votes: 3, Safe: true, Agreed: true,
+				Name: "foobar", Lord: "node1", Term: 7, Since: control.At(now.Add(-90 * time.Second)), TrustedMS: 1200, Quorum: 2, Votes: 2, Safe: true,
+				Succession: control.List[string]{"node3", "node2"},
+				Voters:     control.List[control.Vote]{{Name: "node1", For: "node1", Term: 7}, {Name: "node2", Why: "away"}, {Name: "node3", For: "node1", Term: 7}},
 				Members: control.List[control.LegionMember]{
 					{Name: "node1", Valor: 100, Effective: 50, Fit: true, VoteFor: "node1", Role: "lord", Checks: control.List[control.Check]{{Name: "ping", State: "failing", Valor: -50}}, Reasons: control.List[string]{"check ping is failing (-50): no answer from 192.0.2.1"}},
 				},
@@ -94,9 +96,9 @@ func TestPrintStatus(t *testing.T) {
 	want := `node1, legion-cron 1.2.3
 cluster c1, epoch 1, voters node1 node2 node3
 
-LEGION  LORD   TERM  SINCE  VOTES             LAST CHANGE
-foobar  node1  7     1m30s  3 of 3, quorum 2  nobody to node1, 1m30s ago: elected
-risky   -      0     -      0 of 3, quorum 1  -
+LEGION  LORD   TERM  SINCE  TRUST  VOTES             NEXT         LAST CHANGE
+foobar  node1  7     1m30s  1.2s   2 of 3, quorum 2  node3 node2  nobody to node1, 1m30s ago: elected
+risky   -      0     -      -      0 of 3, quorum 1  -            -
 
 LEGION  NODE   ROLE  VALOR  EFFECTIVE  FIT  VOTES FOR  WHY
 foobar  node1  lord  100    50         yes  node1      check ping is failing (-50): no answer from 192.0.2.1
@@ -105,6 +107,7 @@ NODE   ADDRESS        STATE  VERSION  CLOCK
 node1  10.0.0.1:4242  alive  1.2.3    +0ms
 node2  10.0.0.2:4242  dead   1.2.3    -700ms
 
+warning: foobar: not all voters name the same lord: node2 away
 warning: risky has no lord
 warning: risky is unsafe: with a quorum of 1 of 3, two nodes may be lord at once
 warning: the clock of node2 differs by -700 ms

@@ -106,6 +106,15 @@ type Legion struct {
 	Succession List[string]       `json:"succession"`
 	Members    List[LegionMember] `json:"members"`
 	LastChange *Change            `json:"last_change"` // null: none since the agent started
+	Voters     List[Vote]         `json:"voters"`      // of the cluster, and what each says of this legion
+}
+
+// Vote is what a voter has announced of a legion.
+type Vote struct {
+	Name string `json:"name"`
+	For  string `json:"for"`  // whom its living grant is to; empty: nobody
+	Term uint64 `json:"term"` // of that grant
+	Why  string `json:"why"`  // empty: it votes for the lord
 }
 
 // LegionMember is a node's standing in one legion.

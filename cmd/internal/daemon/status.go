@@ -3,6 +3,7 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"runtime"
 	"runtime/metrics"
@@ -89,6 +90,39 @@ func (b backend) legion(s legion.Status, l legion.LegionStatus) control.Legion {
 			continue // a voter for it at most, and none of its members
 		}
 		out.Members = append(out.Members, b.member(n, n.Legions[c], l, vote, s.Trouble))
+	}
+	for _, v := range s.Electorate.Voters {
+		out.Voters = append(out.Voters, voteOf(s, l, v))
+	}
+	return out
+}
+
+// voteOf says what a voter does for a legion's lord, and why not more.
+func voteOf(s legion.Status, l legion.LegionStatus, v legion.Voter) control.Vote {
+	out := control.Vote{Name: v.Name}
+	i := slices.IndexFunc(s.Nodes, func(n legion.NodeState) bool { return n.Name == v.Name })
+	if i < 0 {
+		out.Why = "away"
+		return out
+	}
+	n := &s.Nodes[i]
+	for _, f := range n.Votes {
+		if f.Legion == l.Legion {
+			out.For, out.Term = f.Name, f.Term
+		}
+	}
+	switch e := n.Electorate; {
+	case n.Instance != v.Instance:
+		out.Why = "another instance: its state directory is not the one that was admitted"
+	case e == nil || e.Cluster != s.Electorate.Cluster:
+		out.Why = "follows another electorate"
+	case e.Epoch != s.Electorate.Epoch:
+		out.Why = fmt.Sprintf("follows epoch %d, not %d", e.Epoch, s.Electorate.Epoch)
+	case l.Lord == "":
+	case out.For == "":
+		out.Why = "has no living grant: it has promised a higher term, or has just started"
+	case out.For != l.Lord || out.Term != l.Term:
+		out.Why = fmt.Sprintf("votes for %s in term %d", out.For, out.Term)
 	}
 	return out
 }
