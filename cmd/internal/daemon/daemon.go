@@ -314,7 +314,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	d.spawn("muster", d.muster, nil)
 	d.spawn("protocol", d.protocol.run, d.protocol.done)
 	d.spawn("checks", d.watch.Run, nil)
-	d.scribe.publish(orphans...)
+	d.scribe.publish(append(orphans, d.retell()...)...)
 	d.spawn("retention", d.retain, nil)
 	d.spawn("orders", d.watchOrders, nil)
 	if d.gossip != nil {

@@ -212,3 +212,20 @@ func mustMarshal(t *testing.T, v any) []byte {
 	}
 	return b
 }
+
+// What an agent of this node recorded of its runs' ends is told again: to the
+// voters it may be news.
+func TestRetell(t *testing.T) {
+	t.Parallel()
+	as := newArchives(t, "n1")
+	ended, others, running, lost, never, old, local := as.past("ended", 1), as.past("others", 1), as.past("running", 1),
+		as.past("lost", 1), as.past("never", 1), as.past("old", 25*60), as.past("local", 1)
+	ended.State, running.State, lost.State, never.State = jobs.TimedOut, jobs.Running, jobs.Lost, jobs.NeverStarted
+	others.Node = "n2"
+	local.Legion, local.Slot.Node = "", "n1"
+	as.write("n1", ended, others, running, lost, never, old, local)
+	d := &Daemon{name: "n1", store: as.all["n1"].store, clock: as.all["n1"].clock, log: zap.NewNop()}
+	if got := d.retell(); len(got) != 1 || got[0].Key() != ended.Key() {
+		t.Errorf("told again: %v", got)
+	}
+}

@@ -166,3 +166,38 @@ func TestGapsAreFilled(t *testing.T) {
 		return !slices.ContainsFunc(c.agents, func(a *agent) bool { return len(a.rows(t)) < n })
 	})
 }
+
+// TestOutcomeOutlivesItsAgent: a run ends while its node hears nobody, and the
+// agent is killed before it could tell anybody. It tells when it is back.
+func TestOutcomeOutlivesItsAgent(t *testing.T) {
+	c := newCluster(t, 3, strings.Replace(long, "sleep 600", "while [ ! -e SHARED.end ]; do sleep 0.1; done", 1))
+	lord, run := c.longRun()
+	c.lab.CutHost(lord.host.Number)
+	c.write(c.shared+".end", "", 0o600)
+	lab.Eventually(t, 10*time.Second, "the end of the run", func() bool {
+		return lord.rows(t)[rowOf(lord.rows(t), run)] == jobs.Succeeded.Rank()
+	})
+	lord.proc.Kill(syscall.SIGKILL)
+	lord.proc.Wait(10 * time.Second)
+	c.lab.Heal()
+	c.start(lord)
+	for _, a := range c.agents {
+		lab.Eventually(t, 30*time.Second, a.name+" has the outcome", func() bool {
+			rows := a.rows(t)
+			return rows[rowOf(rows, run)] == jobs.Succeeded.Rank()
+		})
+		lab.Eventually(t, 10*time.Second, a.name+" says so", func() bool {
+			outcome, _ := a.outcome(run)
+			return outcome == "succeeded"
+		})
+	}
+}
+
+func rowOf(rows map[row]int, run string) row {
+	for r := range rows {
+		if r.run == run {
+			return r
+		}
+	}
+	return row{}
+}
