@@ -142,6 +142,14 @@ func (c *Core) Step(now legion.Now, ev Event) []Action {
 		c.observe(ev.Records)
 	case Told:
 		c.told(ev)
+	case Trigger:
+		c.trigger(ev)
+	case Rerun:
+		c.rerun(ev)
+	case Exec:
+		c.exec(ev)
+	case SetPause:
+		c.setPause(ev)
 	case Close:
 		c.close()
 	}
@@ -278,6 +286,9 @@ func (c *Core) committed(r *reign, b *decision, err error) {
 			c.giveUp(rec, "the job is gone from the configuration")
 		}
 	}
+	if b.then != nil {
+		b.then()
+	}
 }
 
 // giveUp closes a claim of this node's that is not started and never will be.
@@ -316,6 +327,7 @@ func (c *Core) close() {
 	c.closing = true
 	for _, owner := range sorted(c.reigns) {
 		c.closeClaims(c.reigns[owner], "the agent was stopped before it was started")
+		c.refuseOrders(c.reigns[owner])
 	}
 }
 
@@ -342,7 +354,8 @@ type View struct {
 	Next   time.Time     // zero: not this node's to say, or never
 	Living []jobs.Record // of legions that this node does not reign over: its own alone
 	Queued int
-	HeldBy string // the job whose run holds this one's mutex
+	HeldBy string     // the job whose run holds this one's mutex
+	Pause  jobs.Pause // that holds its slots back, as far as this node reigns; see Pause.On
 }
 
 // Jobs returns all jobs by key.
@@ -353,6 +366,9 @@ func (c *Core) Jobs() []View {
 		v := View{Entry: e, Next: c.engine.Next(key), Queued: len(c.queued[key]), HeldBy: c.mutexHolder(e)}
 		for _, run := range sorted(c.living[key]) {
 			v.Living = append(v.Living, c.living[key][run])
+		}
+		if r := c.reigns[e.Legion]; r != nil {
+			v.Pause = c.pauseOf(r, e)
 		}
 		all = append(all, v)
 	}

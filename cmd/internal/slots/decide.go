@@ -21,6 +21,7 @@ type decision struct {
 	jobs.Batch
 	starts []jobs.Record
 	stops  []Stop // runs to be replaced
+	then   func() // when it is committed
 }
 
 func (b *decision) add(rec jobs.Record) { b.Records = append(b.Records, rec) }
@@ -158,7 +159,11 @@ func (c *Core) missed(r *reign, e *Entry, row scheduler.Range, why string) jobs.
 // decideSlot applies the job's policies to one slot.
 func (c *Core) decideSlot(r *reign, e *Entry, at time.Time, b *decision) {
 	rec := c.record(r, e, at)
-	if why := c.place(r, e, rec, b); why != "" {
+	why := "paused"
+	if !c.paused(r, e) {
+		why = c.place(r, e, rec, b)
+	}
+	if why != "" {
 		rec.State, rec.Reason, rec.Attempt = jobs.Skipped, why, 0
 		b.add(rec)
 	}

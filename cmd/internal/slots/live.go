@@ -53,7 +53,8 @@ func (c *Core) next(e *Entry) {
 // comes before the next slot.
 func (c *Core) retry(r *reign, rec jobs.Record) bool {
 	e := c.jobs[Key(rec.Slot.Legion, rec.Job)]
-	if e == nil || rec.State != jobs.Failed && rec.State != jobs.TimedOut || rec.Attempt > e.Retries {
+	if e == nil || rec.State != jobs.Failed && rec.State != jobs.TimedOut || rec.Attempt > e.Retries ||
+		c.paused(r, e) && !rec.Manual {
 		return false
 	}
 	delay := e.RetryDelay

@@ -22,7 +22,11 @@ type reign struct {
 	opened time.Time
 	// claims have been asked for, by run id, and not been answered with yes.
 	claims map[string]jobs.Record
-	stray  []jobs.Record // claims of this node's that were found without a run
+	stray  []jobs.Record         // claims of this node's that were found without a run
+	voters []string              // other nodes, that elected it
+	pauses map[string]jobs.Pause // by job; "": of all
+	execs  map[string]execMark   // by job
+	orders map[uint64]bool       // that wait for their write
 }
 
 // begin takes over what the voters had written.
@@ -34,6 +38,9 @@ func (c *Core) begin(a legion.Reign) {
 	c.reigns[a.Legion] = r
 	var told jobs.Batch
 	for _, s := range a.States {
+		if s.Voter != c.cfg.Node {
+			r.voters = append(r.voters, s.Voter)
+		}
 		if s.Same {
 			continue
 		}
@@ -93,12 +100,14 @@ func (c *Core) tryOpen(r *reign) {
 func (c *Core) open(r *reign) {
 	r.open, r.opened, r.states = true, c.wall(), nil
 	known := c.cfg.Ledger.Unsettled(r.legion)
+	r.recollectOrders(known.Marks)
 	if err := c.adopt(r, known.Records); err != nil {
 		c.abandon(r, err)
 		return
 	}
 	c.look = 0
 	c.setJobs(r, known.Marks, func(*Entry) bool { return true })
+	c.skipPaused(r)
 	c.resume(r)
 	c.nextAll(r.legion)
 	if r.legion != "" {
@@ -273,6 +282,7 @@ func (c *Core) end(a legion.Unreign) {
 func (c *Core) drop(r *reign) {
 	delete(c.reigns, r.legion)
 	c.closeClaims(r, "the lordship ended before it was started")
+	c.refuseOrders(r)
 	for _, key := range sorted(c.living) {
 		for _, run := range sorted(c.living[key]) {
 			if rec := c.living[key][run]; rec.Slot.Legion == r.legion && !c.mine[run] {
