@@ -64,6 +64,7 @@ func newRoot() *cobra.Command {
 		newStatus(), newJobs(), newNext(), newRuns(), newShow(), newExplain(), newLogs(), newLord(), newScrolls(), newMembers(), newReload(),
 		newStepDown(), newDrain(), newUndrain(), newSetValor(), newResetValor(),
 		newLeave(), newForget(), newRefound(),
+		newTrigger(), newKill(), newRerun(), newPause(), newResume(), newExec(),
 		newKeys(), newVersion(),
 	)
 	for _, verb := range root.Commands() {

@@ -138,6 +138,9 @@ func printWarnings(w io.Writer, s control.Status) error {
 		if !l.Safe {
 			warnings = append(warnings, fmt.Sprintf("%s is unsafe: with a quorum of %d of %d, two nodes may be lord at once", l.Name, l.Quorum, len(s.Cluster.Voters)))
 		}
+		if l.Paused != "" {
+			warnings = append(warnings, l.Name+" is paused: "+l.Paused)
+		}
 		if l.Lord == "" {
 			warnings = append(warnings, l.Name+" has no lord")
 		} else if !l.Agreed {

@@ -20,11 +20,17 @@
 //	GET  /v1/metrics              in the format of Prometheus
 //	GET  /v1/runs/{id}            Story, of a run or of the slot of that name; ?scope=node: its Tail
 //	GET  /v1/lord/{legion}        Lord: 200 on the lord, 503 elsewhere, 404 unknown legion
+//	GET  /v1/legions/{name}/taken is a slot of exec's claimed? ?job= &at=
 //	POST /v1/node/reload          Reload
 //	POST /v1/node/drain           Drained; ?now=true
 //	POST /v1/node/undrain         Drained
 //	POST /v1/legions/{name}/step-down  SteppedDown, by the lord; ?for= &to=
 //	POST /v1/legions/{name}/valor      Valor; ?valor=, or none to reset it
+//	POST /v1/jobs/{name}/trigger  Run; pause, resume
+//	POST /v1/runs/{id}/kill       Run; ?signal=
+//	POST /v1/runs/{id}/rerun      Run
+//	POST /v1/legions/{name}/pause PauseOrder; resume
+//	POST /v1/legions/{name}/exec  a conversation: see ExecAsk. For this host alone
 //
 // Every answer but those two texts is JSON. Keys are always present and never change: a moment
 // that is not known is null, a list without entries is [].

@@ -18,6 +18,8 @@ type Backend interface {
 	Planner
 	Historian
 	Archivist
+	Commander
+	Host
 	Reloader
 	Locksmith
 	Crier
@@ -93,6 +95,8 @@ func Handler(b Backend) http.Handler {
 	post("/v1/node/reload", func(r *http.Request) (any, error) { return b.Reload(r.Context()) })
 	mux.Handle("/v1/metrics", only(http.MethodGet, at(rs, here, b.Metrics())))
 	output(rs, b)
+	demands(rs, b)
+	execs(rs, b)
 	history(b, rs)
 	keys(b, get, post)
 	scrolls(b, rs)

@@ -107,6 +107,7 @@ type Legion struct {
 	Members    List[LegionMember] `json:"members"`
 	LastChange *Change            `json:"last_change"` // null: none since the agent started
 	Voters     List[Vote]         `json:"voters"`      // of the cluster, and what each says of this legion
+	Paused     string             `json:"paused"`      // why all its jobs are, and until when; empty: they are not
 }
 
 // Vote is what a voter has announced of a legion.

@@ -39,6 +39,9 @@ type foreman struct {
 	silence context.CancelFunc
 	recalls map[string]context.CancelFunc // by legion: ends what is asked for its reign
 
+	replies   map[uint64]func(slots.Reply) // to orders, by their number
+	lastOrder uint64
+
 	stopping chan struct{} // closed when nothing new is to be started
 	idle     chan struct{} // closed when besides nothing runs
 	wg       sync.WaitGroup
@@ -50,6 +53,7 @@ func newForeman(cfg slots.Config, now legion.Now) *foreman {
 		inbox:    newMailbox[func()](),
 		core:     slots.New(cfg, now, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))),
 		recalls:  map[string]context.CancelFunc{},
+		replies:  map[uint64]func(slots.Reply){},
 		stopping: make(chan struct{}),
 		idle:     make(chan struct{}),
 		done:     make(chan struct{}),
@@ -145,6 +149,8 @@ func (f *foreman) act(a slots.Action) {
 		f.protocol.post(legion.LetGo{Legion: a.Legion, Term: a.Term})
 	case slots.Note:
 		f.note(a)
+	case slots.Reply:
+		f.reply(a)
 	case slots.Idle:
 		close(f.idle)
 	}

@@ -21,6 +21,10 @@ func (d *Daemon) run(ctx context.Context, id string) (jobs.Record, error) {
 	if _, err := uuid.Parse(id); err != nil { // it becomes part of a file's name, too
 		return jobs.Record{}, control.NotFound(runsHint, "no run %q", id)
 	}
+	// What does not change of a run is on the node itself or, mostly, here.
+	if own, err := d.store.Runs(ledger.Query{Run: id, Limit: 1}); err == nil && len(own) > 0 && (own[0].Node == d.name || own[0].State.Settled()) {
+		return own[0], nil
+	}
 	recs, silent, err := d.history(ctx, ledger.Query{Run: id, Limit: 1})
 	if err != nil {
 		return jobs.Record{}, err

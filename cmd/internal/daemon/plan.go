@@ -48,6 +48,7 @@ func (b backend) Listings(ctx context.Context) ([]control.Listing, error) {
 		}
 		l := control.Listing{Definition: v.Definition(), Job: control.Job{
 			Name: v.Name, Legion: v.Legion, Schedule: strings.Join(v.Schedules, " | "), Running: len(v.Living),
+			Paused: v.Pause.On,
 		}}
 		if v.Enabled {
 			l.Next = control.At(v.Next)
@@ -232,6 +233,7 @@ func (b backend) explainOwn(ctx context.Context, job string) (control.Explanatio
 		JitterMS: cronspec.Jitter(v.Name, v.Jitter).Milliseconds(),
 		Overlap:  string(v.Overlap), Mutex: v.Mutex, MutexHeldBy: v.HeldBy, Living: wireRuns(v.Living), Queued: v.Queued,
 		CatchUpMS: v.Patience(v.Next).Milliseconds(), CatchUpRuns: string(v.CatchUpRuns), OnLost: string(v.OnLost), OnUnlord: string(v.OnUnlord),
+		Paused: v.Pause.On, Pause: describePause(v.Pause),
 		MaxRuns: cap(d.runs.limit), Running: len(d.runs.all()),
 	}
 	if !v.Next.IsZero() {
@@ -304,6 +306,9 @@ func tell(e *control.Explanation, vacancy string, silent []string) {
 		e.Verdict = "will not run: it is disabled, and its slots are recorded as skipped"
 	case e.Paused:
 		e.Verdict = "will not run: it is paused, and its slots are recorded as skipped"
+		if e.Pause != "" {
+			e.Verdict += "; " + e.Pause
+		}
 	case e.Next.IsZero() && (strings.Contains(e.Schedule, "@lord") || strings.Contains(e.Schedule, "@start")):
 		e.Verdict = "runs " + e.Description + ", and by no clock"
 	case e.Next.IsZero():

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -32,12 +33,14 @@ type runs struct {
 	limit    chan struct{} // max_runs; nil: no limit
 	stopping <-chan struct{}
 
-	mu     sync.Mutex
-	living map[string]*runner.Process // by run id
-	files  map[string]*runner.OutputFile
-	wanted map[string]wish // runs to be ended that have no process yet
-	killed bool            // no new ones
-	ending string          // why all are to end politely, new ones too
+	mu      sync.Mutex
+	living  map[string]*runner.Process // by run id
+	files   map[string]*runner.OutputFile
+	wanted  map[string]wish                // runs to be ended that have no process yet
+	killed  bool                           // no new ones
+	callers map[string]chan syscall.Signal // of commands that their callers run, by run id
+	quit    chan struct{}                  // closed when all are to end
+	ending  string                         // why all are to end politely, new ones too
 }
 
 // A wish is that a run end.
@@ -53,13 +56,16 @@ func (r *runs) kill(run, why string) { r.end(run, wish{why, false}, (*runner.Pro
 
 func (r *runs) end(run string, w wish, how func(*runner.Process, string)) {
 	r.mu.Lock()
-	p := r.living[run]
-	if p == nil {
+	p, caller := r.living[run], r.callers[run]
+	if p == nil && caller == nil {
 		r.wanted[run] = w
 	}
 	r.mu.Unlock()
-	if p != nil {
+	switch {
+	case p != nil:
 		how(p, w.why)
+	case caller != nil:
+		deliver(caller, syscall.SIGTERM)
 	}
 }
 
@@ -75,9 +81,26 @@ func (r *runs) forget(run string) {
 func (r *runs) stopAll(why string) {
 	r.mu.Lock()
 	r.ending = why
+	r.dismiss()
 	r.mu.Unlock()
 	for _, p := range r.all() {
 		p.Stop(why)
+	}
+}
+
+// dismiss has the agent attend to no caller any more; the lock is held.
+func (r *runs) dismiss() {
+	if !closedChan(r.quit) {
+		close(r.quit)
+	}
+}
+
+func closedChan(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -91,6 +114,7 @@ func (r *runs) all() []*runner.Process {
 func (r *runs) killAll(why string) {
 	r.mu.Lock()
 	r.killed = true
+	r.dismiss()
 	r.mu.Unlock()
 	for _, p := range r.all() {
 		p.Kill(why)

@@ -72,6 +72,9 @@ func (b backend) legion(s legion.Status, l legion.LegionStatus) control.Legion {
 		Name: l.Legion, Lord: l.Lord, Term: l.Term, TrustedMS: l.Trusted.Milliseconds(), Quorum: l.Quorum, Votes: l.Votes,
 		Safe: 2*l.Quorum > len(s.Electorate.Voters), Agreed: l.Agreed, Succession: l.Succession,
 	}
+	if p, ok := b.d.pause(l.Legion); ok {
+		out.Paused = describePause(p)
+	}
 	change, since := b.d.lords.of(l.Legion)
 	out.LastChange = change
 	if l.Lord != "" {

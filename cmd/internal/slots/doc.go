@@ -55,6 +55,15 @@
 // cut off while it wrote, may come to light later. [jobs.Standing] says which
 // of the records of a slot stand then.
 //
+// # What people ask for
+//
+// [Trigger], [Rerun] and [Exec] take the same way: a claim, committed, and then
+// a start. A pause is a mark ([jobs.Pause]), and so is what [Exec] has claimed:
+// marks are told to every lord to come, so none starts what is paused, or a
+// slot of a command a second time. [Rerun] asks the voters for the attempts of
+// its slot first. An order is answered when it is committed; ErrNotLord, when
+// the reign ends before, says that its claims are never started here.
+//
 // # Failures
 //
 //   - A write that is refused, or not answered, while the reign lasts is asked
