@@ -141,7 +141,7 @@ func TestExec(t *testing.T) {
 	p = lord.host.Start(t, []string{c.bin, "exec", "g", "--name", "orphan", "--socket", lord.socket, "--", "sh", "-c", "echo up; exec sleep 5"})
 	p.WaitLine("up", 10*time.Second)
 	p.Kill(syscall.SIGKILL)
-	last("orphan", "lost", "its caller died while it ran")
+	last("orphan", "lost", "its caller died")
 	p = lord.host.Start(t, []string{c.bin, "exec", "g", "--name", "alone", "--socket", lord.socket, "--", "sh", "-c", "echo up; while ! test -e " + touch + "; do sleep 0.05; done; exit 4"})
 	p.WaitLine("up", 10*time.Second)
 	lord.proc.Kill(syscall.SIGKILL)
