@@ -24,19 +24,21 @@ const slowProbe = 8
 
 // A campaign is a candidate's attempt on one throne.
 type campaign struct {
-	legion  string
-	phase   phase
-	wake    Stamp // when to act, if nothing comes before
-	until   Stamp // when the phase is given up
-	load    int   // of this node when its turn was fixed
-	slow    bool  // probing for so long that others may begin
-	term    uint64
-	highest uint64 // term heard of
-	sent    map[uint64]sentTo
-	would   map[string]bool
-	refused map[string]Refusal
-	vacated map[string]uint64 // voters that said it fell vacant meanwhile, and with which message
-	again   time.Duration     // until the soonest voter that refused may be asked again
+	legion string
+	phase  phase
+	wake   Stamp // when to act, if nothing comes before
+	until  Stamp // when the phase is given up
+	load   int   // of this node when its turn was fixed
+	// patience: until then a legion of less than a majority waits for all voters.
+	patience Stamp
+	slow     bool // probing for so long that others may begin
+	term     uint64
+	highest  uint64 // term heard of
+	sent     map[uint64]sentTo
+	would    map[string]bool
+	refused  map[string]Refusal
+	vacated  map[string]uint64 // voters that said it fell vacant meanwhile, and with which message
+	again    time.Duration     // until the soonest voter that refused may be asked again
 	// waits: it rests until a grant runs out, or until the throne is given back.
 	waits  bool
 	grants map[string]Stamp
@@ -160,13 +162,17 @@ func (c *Core) stand() {
 				next = k
 			}
 		case probing:
-			if c.due(k.until) {
+			if c.due(k.until) && c.enough(k, len(k.would), 0) {
+				c.stepUp(k)
+			} else if c.due(k.until) {
 				c.fail(k, "no quorum answers")
 			} else {
 				k.slow, k.wake = true, k.until
 			}
 		case asking:
-			if c.due(k.until) {
+			if c.due(k.patience) && c.won(k) {
+				c.reign(k)
+			} else if c.due(k.until) {
 				c.fail(k, "no quorum of votes")
 			} else {
 				c.ask(k)
@@ -262,7 +268,7 @@ func hashName(s string) uint64 {
 // probe asks every voter whether it would vote for this node, before a term
 // is raised: a node that comes back must not disturb a reign.
 func (c *Core) probe(k *campaign) {
-	*k = campaign{legion: k.legion, phase: probing,
+	*k = campaign{legion: k.legion, phase: probing, patience: c.in(c.beatEvery()),
 		wake: c.in(c.beatEvery() / slowProbe), until: c.in(c.beatEvery()),
 		sent: map[uint64]sentTo{}, would: map[string]bool{}, refused: map[string]Refusal{}, vacated: map[string]uint64{}}
 	for _, v := range c.electorate.Voters {
@@ -289,22 +295,37 @@ func (c *Core) onProbeAck(h Header, b ProbeAck) {
 		return
 	}
 	k.would[h.From] = true
-	if len(k.would) >= c.quorum(k.legion) {
-		if k.slow && c.busy() { // that one may change this one's rank
-			c.rest(k.legion, 0)
-			return
-		}
-		k.phase = asking
-		t := c.thrones[k.legion]
-		k.term = max(k.highest, t.Term, t.asked, c.electorate.Base) + 1
-		t.asked = k.term // never again: what was sent in it may still be on its way
-		k.until = c.in(max(2*c.beatEvery(), c.lease()/2))
-		k.sent, k.grants = map[uint64]sentTo{}, map[string]Stamp{}
-		clear(k.refused)
-		clear(k.vacated)
-		c.note(Note{Event: "campaign", Legion: k.legion, Term: k.term, Text: "asking for votes"})
-		c.ask(k)
+	if c.enough(k, len(k.would), len(c.electorate.Voters)) {
+		c.stepUp(k)
 	}
+}
+
+// stepUp begins to ask for votes, in a new term.
+func (c *Core) stepUp(k *campaign) {
+	if k.slow && c.busy() { // that one may change this one's rank
+		c.rest(k.legion, 0)
+		return
+	}
+	k.phase = asking
+	t := c.thrones[k.legion]
+	k.term = max(k.highest, t.Term, t.asked, c.electorate.Base) + 1
+	t.asked = k.term // never again: what was sent in it may still be on its way
+	k.until = c.in(max(2*c.beatEvery(), c.lease()/2))
+	k.patience = c.in(c.beatEvery())
+	k.sent, k.grants = map[uint64]sentTo{}, map[string]Stamp{}
+	clear(k.refused)
+	clear(k.vacated)
+	c.note(Note{Event: "campaign", Legion: k.legion, Term: k.term, Text: "asking for votes"})
+	c.ask(k)
+}
+
+// won reports whether the votes are enough, and still good.
+func (c *Core) won(k *campaign) bool {
+	if !c.enough(k, len(k.grants), len(k.would)) {
+		return false
+	}
+	_, ok := c.trust(c.now, &lordship{legion: k.legion, grants: k.grants})
+	return ok
 }
 
 // ask sends a request to every voter that has not answered. Each is numbered,
@@ -360,11 +381,7 @@ func (c *Core) onVote(h Header, b Vote) {
 	k.stored = append(k.stored, b.Pending)
 	k.states = append(slices.DeleteFunc(k.states, func(v VoterState) bool { return v.Voter == h.From }),
 		VoterState{Voter: h.From, Same: b.Same, State: b.State})
-	if len(k.grants) < c.quorum(k.legion) {
-		return
-	}
-	l := &lordship{legion: k.legion, grants: k.grants}
-	if _, ok := c.trust(c.now, l); ok {
+	if c.won(k) {
 		c.reign(k)
 	}
 }
@@ -407,7 +424,7 @@ func (c *Core) refused(k *campaign, h Header, why Refusal, again time.Duration) 
 		}
 		split = why == Occupied && !best
 	}
-	if split || len(c.electorate.Voters)-len(k.refused) < c.quorum(k.legion) {
+	if split || c.ends(k, why) || len(c.electorate.Voters)-len(k.refused) < c.quorum(k.legion) {
 		c.fail(k, why.String())
 	}
 }

@@ -41,8 +41,9 @@ type Legion struct {
 	Unfit string
 	Away  string
 	// Quorum is how many voters must agree; less than a majority counts as a
-	// majority.
+	// majority, unless Unsafe: then every side of a split has its lord.
 	Quorum int
+	Unsafe bool
 	Spread bool   // lordships held elsewhere count against this node
 	Jobs   []byte // hash of the job set, announced to find drift
 	Scroll []byte
@@ -361,6 +362,8 @@ func (c *Core) receive(m Message) {
 		c.onOffer(m.Header, b)
 	case Ready:
 		c.onReady(m.Header, b)
+	case Rival:
+		c.onRival(m.Header, b)
 	}
 }
 
@@ -457,10 +460,6 @@ func (c *Core) isVoter(h Header) bool { return c.electorate.names(h.From, h.Inst
 
 // quorum returns how many votes a legion's lord needs.
 func (c *Core) quorum(legion string) int { return c.needed(c.electorate, legion) }
-
-func (c *Core) needed(e *Electorate, legion string) int {
-	return min(max(e.Quorum, c.cfg.Legions[legion].Quorum), len(e.Voters))
-}
 
 // jitter returns a random duration between lo and hi.
 func (c *Core) jitter(lo, hi time.Duration) time.Duration {
@@ -574,7 +573,7 @@ func (c *Core) self() *NodeState {
 		s.Legions = append(s.Legions, Candidacy{
 			Legion: name, Valor: l.Valor, Weight: l.Weight, Fit: c.candidate(name),
 			Held: c.heldBack(name), Spread: l.Spread, Jobs: l.Jobs, Scroll: l.Scroll,
-			Why: brief(cmp.Or(c.trouble, l.unfit())), Told: brief(l.Told),
+			Quorum: c.unsafeQuorum(name), Why: brief(cmp.Or(c.trouble, l.unfit())), Told: brief(l.Told),
 		})
 	}
 	for _, l := range c.reigning() {

@@ -193,6 +193,9 @@
 //
 // # Not promised
 //
+// One lord, or one start, in a legion that was told to do with fewer votes than
+// a majority; unsafe.go says what holds there instead.
+//
 // One lord with a stopped guest clock; anything against a host whose root is
 // hostile or that holds the cluster's key; progress without a quorum.
 package legion

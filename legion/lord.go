@@ -223,8 +223,11 @@ func (c *Core) onBeatAck(h Header, b BeatAck) {
 		return
 	}
 	refused := map[string]bool{}
-	for _, r := range b.Refused {
+	for i, r := range b.Refused {
 		refused[r.Legion] = true
+		if l := c.lordships[r.Legion]; l != nil && l.version <= s.version && i < len(b.Holders) {
+			c.contested(l, r.Term, b.Holders[i])
+		}
 	}
 	for _, l := range c.lordships {
 		if l.version <= s.version && !l.lost && !refused[l.legion] {

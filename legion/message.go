@@ -62,6 +62,8 @@ type (
 		// was extended, from the moment the beat was received.
 		Extended bool       `cbor:"2,keyasint,omitempty"`
 		Refused  []Reigning `cbor:"3,keyasint,omitempty"` // with the voter's promise
+		// Holders are, for each of the refused, who has a living grant; empty: nobody.
+		Holders []string `cbor:"4,keyasint,omitempty"`
 	}
 
 	// Probe asks "would you vote for me?" without raising a term.
@@ -131,6 +133,14 @@ type (
 		Ready  bool   `cbor:"3,keyasint,omitempty"`
 		Busy   bool   `cbor:"4,keyasint,omitempty"` // not yet: it is taking another
 		Rank   Rank   `cbor:"5,keyasint"`
+	}
+	// Rival tells another lord of the same legion of one's own rank: where less
+	// than a majority does there may be two.
+	Rival struct {
+		Legion string `cbor:"1,keyasint"`
+		Term   uint64 `cbor:"2,keyasint"`
+		Rank   Rank   `cbor:"3,keyasint"`
+		Answer bool   `cbor:"4,keyasint,omitempty"`
 	}
 	// Death ends an incarnation for good.
 	Death struct {
@@ -263,6 +273,7 @@ func (Standing) kind() byte  { return 35 }
 func (Disown) kind() byte    { return 36 }
 func (Offer) kind() byte     { return 40 }
 func (Ready) kind() byte     { return 41 }
+func (Rival) kind() byte     { return 42 }
 
 // bodies reads a body of each kind.
 var bodies = map[byte]func([]byte) (Body, error){
@@ -270,7 +281,7 @@ var bodies = map[byte]func([]byte) (Body, error){
 	7: read[Release], 8: read[Death], 9: read[Ack], 10: read[Vacant], 11: read[Accept], 12: read[Accepted],
 	13: read[Found], 14: read[FoundAck], 15: read[Refuse], 16: read[RefuseAck], 17: read[Committed],
 	32: read[Amend], 33: read[Amended], 34: read[Read], 35: read[Standing], 36: read[Disown],
-	40: read[Offer], 41: read[Ready],
+	40: read[Offer], 41: read[Ready], 42: read[Rival],
 }
 
 var decoding = func() cbor.DecMode {
@@ -398,6 +409,7 @@ func (b Release) valid() error   { return validSet(b.Thrones) }
 func (b Vacant) valid() error    { return validLegion(b.Legion) }
 func (b Offer) valid() error     { return validLegion(b.Legion) }
 func (b Ready) valid() error     { return validLegion(b.Legion) }
+func (b Rival) valid() error     { return validLegion(b.Legion) }
 func (b Committed) valid() error { return b.Electorate.Check() }
 func (b Found) valid() error     { return b.Proposal.Electorate.Check() }
 func (b FoundAck) valid() error {

@@ -100,6 +100,8 @@ type Candidacy struct {
 	// Why it is not fit, and what was told by hand, for people to see.
 	Why  string `cbor:"9,keyasint,omitempty"`
 	Told string `cbor:"10,keyasint,omitempty"`
+	// Quorum is how many votes do, if that may be less than a majority.
+	Quorum int `cbor:"11,keyasint,omitempty"`
 }
 
 // maxBrief bounds what is announced for people to see, in bytes.

@@ -143,6 +143,13 @@ func (c *Core) legionStatus(now Now, legion string, nodes []view) LegionStatus {
 			voters++
 		}
 	}
+	if _, member := c.cfg.Legions[legion]; !member { // its members know better
+		for i := range nodes {
+			if part := nodes[i].candidacy(legion); part != nil && part.Quorum > 0 {
+				s.Quorum = min(s.Quorum, part.Quorum)
+			}
+		}
+	}
 	s.Agreed = s.Lord != "" && voters == len(c.electorate.Voters)
 	for _, h := range c.line(legion) {
 		if h.name != s.Lord {

@@ -324,11 +324,13 @@ func (c *Core) onBeat(h Header, b Beat) {
 		ack.Extended = true
 		for _, r := range o.set {
 			if !c.renew(h, r) {
-				promise := uint64(0)
+				promise, holder := uint64(0), ""
 				if t := c.thrones[r.Legion]; t != nil {
-					promise = t.Term
+					if promise = t.Term; c.occupied(t) && t.Incarnation != h.Incarnation {
+						holder = t.Holder
+					}
 				}
-				ack.Refused = append(ack.Refused, Reigning{r.Legion, promise})
+				ack.Refused, ack.Holders = append(ack.Refused, Reigning{r.Legion, promise}), append(ack.Holders, holder)
 			}
 		}
 	}

@@ -72,6 +72,21 @@ func repeat(ctx context.Context, show func(context.Context) error) error {
 	}
 }
 
+// inLine returns a legion's members, the lord first, then those that would
+// follow it in their order, then those that cannot.
+func inLine(l control.Legion) []control.LegionMember {
+	place := func(m control.LegionMember) int {
+		if i := slices.Index(l.Succession, m.Name); i >= 0 {
+			return i + 1
+		}
+		if m.Name == l.Lord {
+			return 0
+		}
+		return len(l.Succession) + 1
+	}
+	return slices.SortedStableFunc(slices.Values(l.Members), func(a, b control.LegionMember) int { return place(a) - place(b) })
+}
+
 func printStatus(w io.Writer, s control.Status, now time.Time) error {
 	fmt.Fprintf(w, "%s, legion-cron %s\n", printable(s.Node), printable(s.Version))
 	c := s.Cluster
@@ -105,7 +120,7 @@ func printStatus(w io.Writer, s control.Status, now time.Time) error {
 	fmt.Fprintln(w)
 	standing := newTable("LEGION", "NODE", "ROLE", "VALOR", "EFFECTIVE", "FIT", "VOTES FOR", "WHY")
 	for _, l := range s.Legions {
-		for _, m := range l.Members {
+		for _, m := range inLine(l) {
 			standing.row(l.Name, m.Name, m.Role, fmt.Sprint(m.Valor), fmt.Sprint(m.Effective), yesNo(m.Fit), m.VoteFor, strings.Join(m.Reasons, "; "))
 		}
 	}

@@ -28,7 +28,6 @@ const (
 var pending = []string{
 	"notify",
 	"http",
-	"legion.NAME.unsafe_quorum",
 	"job.notify",
 	"job.ping_url",
 }

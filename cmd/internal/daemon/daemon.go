@@ -185,7 +185,7 @@ func (d *Daemon) legions() map[string]legion.Legion {
 		part := legion.Legion{
 			Valor: l.Valor, Weight: s.Weight, Quorum: l.Quorum, Spread: l.Spread, Unfit: cmp.Or(unfit, s.Veto),
 			Scroll: []byte(l.Scroll), Jobs: jobSet(cfg, name),
-			Preempt: l.Preempt, PreemptDelay: l.PreemptDelay, Stickiness: l.Stickiness,
+			Unsafe: l.UnsafeQuorum, Preempt: l.Preempt, PreemptDelay: l.PreemptDelay, Stickiness: l.Stickiness,
 		}
 		d.orders.part(name, &part, now)
 		all[name] = part

@@ -49,6 +49,13 @@ func (n *node) effective(l string) (int, bool) {
 	return e, n.candidacy(l).Held
 }
 
+// unsafe reports whether the node's lordship of l needs less than a majority.
+// Such a legion may have several lords in a split, and start slots twice.
+func (n *node) unsafe(l string) bool {
+	part := n.legions[l]
+	return part.Unsafe && part.Quorum > 0
+}
+
 // usurped says of which legion the lord is not the best, if any.
 func (w *World) usurped() string {
 	for _, n := range w.nodes {

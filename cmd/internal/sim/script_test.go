@@ -18,7 +18,8 @@ import (
 // line; lines that begin with # are for the reader. -rewrite writes the
 // transcripts anew. The commands:
 //
-//	cluster NAME[:VALOR[:novote]]... [size=N] [changing] [preempt=false] [legions=N]
+//	cluster NAME[:VALOR[:novote]]... [size=N] [changing] [preempt=false]
+//	        [legions=N] [unsafe=QUORUM]
 //	                                            make the nodes; one legion, g, or many;
 //	                                            and, where electorates change, _cluster
 //	start|crash|stop|freeze|thaw NAME...
@@ -36,7 +37,7 @@ import (
 //	weigh NAME WEIGHT                           what its checks add to its valor
 //	unfit NAME [WHY...]                         a check is a veto; without WHY: no more
 //	away NAME [WHY...]                          an administrator's word
-//	lord                                        who is it
+//	lord|lords                                  who is it, who are they
 //	loads                                       who reigns over how many
 func TestScripts(t *testing.T) {
 	t.Parallel()
@@ -189,6 +190,14 @@ func (s *script) do(args []string) {
 		}
 		n.legions = legions
 		n.step(legion.Configure{Legions: legions})
+	case "lords":
+		var lords []string
+		for _, n := range w.nodes {
+			if n.trusted("g") {
+				lords = append(lords, n.conf.Name)
+			}
+		}
+		s.say("lords of g: %s", strings.Join(lords, ", "))
 	case "loads":
 		var loads []string
 		for _, n := range w.nodes {
@@ -253,7 +262,7 @@ func (s *script) pass(d time.Duration, stop func() bool) {
 func (s *script) cluster(args []string) {
 	c := Conf{Fixed: true, Beat: 300 * time.Millisecond, Lease: 2 * time.Second, Slot: time.Second,
 		Net: NetConf{Delay: 200 * time.Microsecond, Jitter: 200 * time.Microsecond}}
-	set := map[string]string{"size": "0", "preempt": "true", "legions": "1"}
+	set := map[string]string{"size": "0", "preempt": "true", "legions": "1", "unsafe": "0"}
 	for _, arg := range args {
 		if key, value, ok := strings.Cut(arg, "="); ok {
 			set[key] = value
@@ -276,6 +285,8 @@ func (s *script) cluster(args []string) {
 	for _, n := range c.Nodes {
 		l := n.Legions["g"]
 		l.Preempt = set["preempt"] == "true"
+		l.Quorum, _ = strconv.Atoi(set["unsafe"])
+		l.Unsafe = l.Quorum > 0
 		for i := range many {
 			n.Legions["g"+strings.Repeat("'", i)] = l
 		}
@@ -342,6 +353,8 @@ func (s *script) watch(n *node, a legion.Action) {
 			default:
 				s.say("%s does not want it", me)
 			}
+		case legion.Rival:
+			s.say("%s tells %s that it reigns as well", me, a.To)
 		case legion.Release:
 			if b.Successor != "" {
 				s.say("%s gives the throne back, for %s", me, b.Successor)
