@@ -83,6 +83,9 @@ func TestPrintStatus(t *testing.T) {
 				Voters:     control.List[control.Vote]{{Name: "node1", For: "node1", Term: 7}, {Name: "node2", Why: "away"}, {Name: "node3", For: "node1", Term: 7}},
 				Members: control.List[control.LegionMember]{
 					{Name: "node1", Valor: 100, Effective: 50, Fit: true, VoteFor: "node1", Role: "lord", Checks: control.List[control.Check]{{Name: "ping", State: "failing", Valor: -50}}, Reasons: control.List[string]{"check ping is failing (-50): no answer from 192.0.2.1"}},
+					{Name: "node0", Valor: 100, Role: "candidate", Reasons: control.List[string]{"drained"}},
+					{Name: "node2", Valor: 20, Effective: 20, Fit: true, Role: "candidate"},
+					{Name: "node3", Valor: 40, Effective: 40, Fit: true, Role: "candidate"},
 				},
 				LastChange: &control.Change{At: control.At(now.Add(-90 * time.Second)), To: "node1", Reason: "elected"},
 			},
@@ -100,8 +103,11 @@ LEGION  LORD   TERM  SINCE  TRUST  VOTES             NEXT         LAST CHANGE
 foobar  node1  7     1m30s  1.2s   2 of 3, quorum 2  node3 node2  nobody to node1, 1m30s ago: elected
 risky   -      0     -      -      0 of 3, quorum 1  -            -
 
-LEGION  NODE   ROLE  VALOR  EFFECTIVE  FIT  VOTES FOR  WHY
-foobar  node1  lord  100    50         yes  node1      check ping is failing (-50): no answer from 192.0.2.1
+LEGION  NODE   ROLE       VALOR  EFFECTIVE  FIT  VOTES FOR  WHY
+foobar  node1  lord       100    50         yes  node1      check ping is failing (-50): no answer from 192.0.2.1
+foobar  node3  candidate  40     40         yes  -          -
+foobar  node2  candidate  20     20         yes  -          -
+foobar  node0  candidate  100    0          no   -          drained
 
 NODE   ADDRESS        STATE  VERSION  CLOCK
 node1  10.0.0.1:4242  alive  1.2.3    +0ms
