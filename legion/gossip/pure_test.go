@@ -180,7 +180,8 @@ func TestLogIsBounded(t *testing.T) {
 func FuzzMessage(f *testing.F) {
 	for k, v := range map[kind]any{
 		kindState:    announcement{Origin: "a", Incarnation: "1", Seq: 3, Body: []byte("state")},
-		kindStates:   []announcement{{Origin: "a", Incarnation: "1", Seq: 3, Body: []byte("state")}},
+		kindStates:   []announcement{{Origin: "a", Incarnation: "1", Seq: 3, Body: []byte("state")}, {Origin: "b", Incarnation: "1", Seq: 9, Held: true}},
+		kindWant:     want{From: "a"},
 		kindWho:      who{Reply: "127.0.0.1:7", From: iam{Nonce: 1, Name: "a", Incarnation: "1", Age: 7}},
 		kindIam:      iam{Nonce: 1, Name: "a", Incarnation: "1", Age: 7},
 		kindRival:    rival{Name: "a", Addr: "127.0.0.1:7"},
@@ -203,10 +204,12 @@ func FuzzMessage(f *testing.F) {
 		switch k {
 		case kindState:
 			again(t, k, body, func(a, b announcement) bool {
-				return a.Seq == b.Seq && a.Origin == b.Origin && bytes.Equal(a.Body, b.Body)
+				return a.Seq == b.Seq && a.Origin == b.Origin && a.Held == b.Held && bytes.Equal(a.Body, b.Body)
 			})
 		case kindStates:
 			again(t, k, body, func(a, b []announcement) bool { return len(a) == len(b) })
+		case kindWant:
+			again(t, k, body, func(a, b want) bool { return a == b })
 		case kindWho:
 			again(t, k, body, func(a, b who) bool { return a == b })
 		case kindIam:

@@ -145,14 +145,20 @@ func (d *Daemon) reloadKeys(cfg *config.Config) error {
 	return d.setKeys(keys)
 }
 
-// serveKeys answers askKeys.
-func (d *Daemon) serveKeys(q []byte) []byte {
-	var t keyTurn
-	var held keysHeld
-	err := cbor.Unmarshal(q, &t)
-	if err == nil && t.Op == keyInstall {
+func decodeTurn(q []byte) (t keyTurn, err error) {
+	if err = cbor.Unmarshal(q, &t); err == nil && t.Op == keyInstall {
 		_, err = config.ParseKey(config.FormatKey(t.Key))
 	}
+	if err != nil {
+		return keyTurn{}, fmt.Errorf("decode question: %w", err)
+	}
+	return t, nil
+}
+
+// serveKeys answers askKeys.
+func (d *Daemon) serveKeys(q []byte) []byte {
+	var held keysHeld
+	t, err := decodeTurn(q)
 	if err == nil {
 		var keys [][]byte
 		keys, held.Changed, err = d.turnKeys(t)

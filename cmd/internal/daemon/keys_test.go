@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/fxamacker/cbor/v2"
 )
 
 // Each step from each keyring: what it makes of it, or why not.
@@ -43,4 +45,35 @@ func TestTurned(t *testing.T) {
 			t.Errorf("%s, %v: the keys that were given are now %s", tt.keys, tt.turn, slices.Concat(keys...))
 		}
 	}
+}
+
+// Whatever another node asks, the keys stay keys, and the one in use stays.
+func FuzzKeyTurn(f *testing.F) {
+	key := make([]byte, 32)
+	for _, t := range []keyTurn{{Op: keysList}, {Op: keyInstall, Key: key}, {Op: keyUse, ID: keyID(key)}, {Op: keyRemove, ID: keyID(key)}} {
+		q, err := cbor.Marshal(t)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(q)
+	}
+	f.Fuzz(func(t *testing.T, q []byte) {
+		turn, err := decodeTurn(q)
+		if err != nil {
+			return
+		}
+		before := [][]byte{key, make([]byte, 16)}
+		after, _, err := turned(before, turn)
+		if err != nil {
+			return
+		}
+		for _, k := range after {
+			if len(k) != 16 && len(k) != 24 && len(k) != 32 {
+				t.Errorf("%+v leaves a key of %d bytes", turn, len(k))
+			}
+		}
+		if !slices.ContainsFunc(after, func(k []byte) bool { return string(k) == string(key) }) {
+			t.Errorf("%+v removes the key in use", turn)
+		}
+	})
 }
