@@ -60,6 +60,9 @@ type node interface {
 	// Kill kills the running jobs, so that a Stop under way need not wait.
 	Kill()
 	Reload(context.Context, *config.Config) error
+	// Reloading says that the configuration is about to be read again, and
+	// what it returns that this is over.
+	Reloading() (over func())
 	// Left is closed when the node wants to be stopped: it was told to leave,
 	// or LeftBy says what is wrong.
 	Left() <-chan struct{}
@@ -111,6 +114,7 @@ func serve(ctx context.Context, n node, load func() (*config.Config, error), sig
 
 // reload keeps the old configuration if there is anything wrong with the new one.
 func reload(ctx context.Context, n node, load func() (*config.Config, error)) {
+	defer n.Reloading()()
 	cfg, err := load()
 	if err == nil {
 		err = n.Reload(ctx, cfg)

@@ -46,6 +46,8 @@ func (n *fakeNode) Kill() {
 func (n *fakeNode) Left() <-chan struct{} { return n.left }
 func (n *fakeNode) LeftBy() error         { return n.leftBy }
 
+func (n *fakeNode) Reloading() func() { return func() {} }
+
 func (n *fakeNode) Reload(context.Context, *config.Config) error {
 	n.log <- "reload"
 	return n.reloadErr

@@ -85,6 +85,7 @@ type Daemon struct {
 	filler   *filler
 	gossip   *gossip.Node // nil: alone
 	api      http.Handler
+	systemd  *supervisor
 	courier  *control.Courier
 	presence *presence
 	guardian *guardian.Guardian
@@ -221,6 +222,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	d.started = now.Wall
 	d.presence = newPresence(now.Wall)
 	d.incarnation = uuid.NewString()
+	d.systemd = newSupervisor() // before anything is started
 
 	if d.logs, err = logging.Open(logging.Config{Level: d.cfg.Log.Level, Format: d.cfg.Log.Format, Node: d.name}); err != nil {
 		return err
@@ -323,6 +325,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 		d.spawn("history", d.filler.run, nil)
 		d.spawn("refill", d.refills, nil)
 	}
+	d.systemd.ready()
 	d.log.Info("agent started", logging.Event("started"), zap.String("version", d.opts.Version),
 		zap.Int("jobs", len(d.cfg.Jobs)), zap.Int("legions", len(d.cfg.Legions)), zap.String("socket", d.cfg.Control.Socket))
 	return nil
@@ -360,10 +363,12 @@ func (d *Daemon) assemble() {
 		store: d.store, log: d.log, clock: d.clock, voters: d.otherVoters, learnt: d.protocol.observe,
 		keep: func() time.Duration { return d.config().Node.Keep },
 	}
+	d.protocol.systemd = d.systemd
 	d.protocol.refill, d.protocol.disown = d.refill, d.disown
 	d.protocol.reign = func(a legion.Reign) {
 		d.lords.reigns(d.name, a.Legion, a.Term, "", d.clock().Wall)
 		if a.Legion != legion.ClusterLegion { // which has no jobs and no hooks
+			d.systemd.reigns(a.Legion, a.Term)
 			d.reigns(a)
 		}
 	}
@@ -375,6 +380,7 @@ func (d *Daemon) assemble() {
 			d.protocol.post(legion.LetGo{Legion: a.Legion, Term: a.Term})
 			return
 		}
+		d.systemd.fell(a.Legion, a.Term)
 		d.unreigns(a)
 	}
 }
@@ -551,6 +557,13 @@ func (d *Daemon) config() *config.Config {
 	return d.cfg
 }
 
+// Reloading tells whoever supervises the agent that it reloads, before the new
+// configuration is read; what it returns is to be called at the end.
+func (d *Daemon) Reloading() (over func()) {
+	d.systemd.reloading()
+	return d.systemd.ready
+}
+
 // Reload replaces the configuration: all of it, or with an error nothing.
 func (d *Daemon) Reload(_ context.Context, cfg *config.Config) error {
 	_, err := d.apply(cfg)
@@ -597,6 +610,7 @@ func (d *Daemon) apply(cfg *config.Config) ([]string, error) {
 func (d *Daemon) Stop(ctx context.Context) error {
 	cfg := d.config()
 	d.log.Info("stopping", logging.Event("stopping"))
+	d.systemd.stopping()
 	d.standBack("stopping")
 	d.foreman.close()
 	if !d.waitRuns(time.After(cfg.Node.StopTimeout)) {

@@ -52,6 +52,7 @@ type protocol struct {
 	disown  func(legion.Disowned) // told that the state directory is a copy; must not block
 	changed func()                // told that nodes may have come, gone or changed; likewise
 
+	systemd  *supervisor        // set before run
 	guardian *guardian.Guardian // nil: none; set before run
 	metrics  *metrics.Metrics   // set before run
 
@@ -257,7 +258,8 @@ func (p *protocol) run(ctx context.Context) {
 		p.mu.Lock()
 		wake := p.core.Wake(p.clock())
 		p.mu.Unlock()
-		timer.Reset(wake)
+		p.systemd.alive(time.Now())
+		timer.Reset(p.systemd.within(wake))
 	}
 }
 

@@ -226,6 +226,7 @@ func (b backend) Next(ctx context.Context, q control.NextQuery) (control.Next, e
 
 // Reload implements control.Reloader.
 func (b backend) Reload(context.Context) (control.Reload, error) {
+	defer b.d.Reloading()()
 	cfg, problems := config.Load(b.d.config().Path)
 	if len(problems) > 0 {
 		var lines []string
