@@ -258,7 +258,7 @@ func TestAddressTakeover(t *testing.T) {
 	}
 }
 
-var chaos = flag.Duration("takeover.chaos", 5*time.Second, "how long TestAddressChaos lasts")
+var chaos = flag.Duration("takeover.chaos", 2*time.Second, "how long TestAddressChaos lasts")
 
 // TestAddressChaos: whatever happens, the address has one owner at a time.
 func TestAddressChaos(t *testing.T) {
