@@ -48,7 +48,7 @@ type (
 	// StepDown hands a lordship over by an administrator's word, to To or, if
 	// that is empty, to the best that is ready. Without To it is given up even
 	// if nobody is. The successor then reigns for at least Keep, whoever is
-	// better. It does not keep this node from standing again: see [Legion] Away.
+	// better. It does not keep this node from standing again: see [Legion] Last.
 	StepDown struct {
 		Legion string
 		To     string

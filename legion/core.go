@@ -36,10 +36,13 @@ type Legion struct {
 	Valor  int // 0: arbiter, never lord
 	Weight int // what the checks add
 	// Unfit says why the node may not reign, by its own doing: a check, say.
-	// Away says that an administrator wants it so: drained, or told to step
-	// down. What is given up for Unfit counts towards being held back.
+	// Away says that an administrator wants it so. What is given up for Unfit
+	// counts towards being held back.
 	Unfit string
 	Away  string
+	// Last ranks the node behind all others, by an administrator's word: it was
+	// told to step down. If there is no other it reigns.
+	Last bool
 	// Quorum is how many voters must agree; less than a majority counts as a
 	// majority, unless Unsafe: then every side of a split has its lord.
 	Quorum int

@@ -70,7 +70,7 @@ func (c *Core) lapse(legion string) {
 // heldBack reports whether this node ranks last in a legion.
 func (c *Core) heldBack(legion string) bool {
 	p := c.lapses[legion]
-	return p != nil && p.held != Stamp{}
+	return p != nil && p.held != Stamp{} || c.cfg.Legions[legion].Last
 }
 
 // unhold lets those stand again whose time has passed, and forgets old losses.

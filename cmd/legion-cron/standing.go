@@ -20,15 +20,16 @@ func newStepDown() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "step-down LEGION",
 		Short: "Have the lord of a legion hand it over",
-		Long: `Have the lord of a legion hand it over, and stay away for a while. The next in
-line reigns (status shows the line), or with --to that node, which then stays for as
-long even if another is better. The old lord acts no more before the new one can.
-It is refused where nobody could take over; drain does not ask for that.`,
+		Long: `Have the lord of a legion hand it over, and rank behind all others for a while. The
+next in line reigns (status shows the line), or with --to that node, which then stays
+for as long even if another is better. The old lord acts no more before the new one
+can. It is refused where nobody could take over; drain does not ask for that. If all
+others fail meanwhile, the old one reigns again.`,
 		Args: args(cobra.ExactArgs(1)),
 	}
 	client := asks(cmd)
 	asJSON := jsonFlag(cmd)
-	away := cmd.Flags().Duration("for", time.Minute, "how long the node stays away")
+	away := cmd.Flags().Duration("for", time.Minute, "how long the node ranks behind all others")
 	to := cmd.Flags().String("to", "", "the node that is to reign")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *away <= 0 {
@@ -45,7 +46,7 @@ It is refused where nobody could take over; drain does not ask for that.`,
 		if s.To == "" {
 			_, err = fmt.Fprintf(w, "%s is lord of %s no more; nobody reigns yet\n", printable(s.From), printable(s.Legion))
 		} else {
-			_, err = fmt.Fprintf(w, "%s is lord of %s, term %d; %s stays away for %v\n", printable(s.To), printable(s.Legion), s.Term, printable(s.From), *away)
+			_, err = fmt.Fprintf(w, "%s is lord of %s, term %d; %s ranks last for %v\n", printable(s.To), printable(s.Legion), s.Term, printable(s.From), *away)
 		}
 		return err
 	}

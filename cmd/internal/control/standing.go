@@ -11,7 +11,7 @@ import (
 // StepDownQuery says how a lord is to step down.
 type StepDownQuery struct {
 	Legion string
-	For    time.Duration // how long it stays away; 0: a minute
+	For    time.Duration // how long it ranks behind all others; 0: a minute
 	To     string        // who is to reign; empty: the best that is ready
 }
 
@@ -21,7 +21,7 @@ type SteppedDown struct {
 	From   string `json:"from"`
 	To     string `json:"to"`   // empty: nobody reigns yet
 	Term   uint64 `json:"term"` // of the new lord
-	Away   Time   `json:"away"` // until when From does not stand
+	Away   Time   `json:"away"` // until when From ranks behind all others
 }
 
 // Drained says whether a node stands back from everything.

@@ -31,7 +31,7 @@ const (
 type orders struct {
 	Drained bool                 `json:"drained,omitempty"`
 	Valor   map[string]int       `json:"valor,omitempty"` // by legion
-	Away    map[string]time.Time `json:"away,omitempty"`  // by legion: stepped down until then
+	Away    map[string]time.Time `json:"away,omitempty"`  // by legion: stepped down, and ranks last until then
 }
 
 func (o orders) clone() orders {
@@ -52,7 +52,8 @@ func (o orders) part(name string, p *legion.Legion, now time.Time) {
 		p.Valor = v
 	}
 	if until, ok := o.Away[name]; ok && now.Before(until) {
-		p.Away = "stepped down until " + until.Format(time.DateTime)
+		p.Last = true
+		p.Told = strings.TrimPrefix(p.Told+"; ranks last until "+until.Format(time.DateTime)+": it stepped down", "; ")
 	}
 	if o.Drained {
 		p.Away = "drained"
@@ -163,34 +164,25 @@ func (b backend) StepDown(ctx context.Context, q control.StepDownQuery) (control
 	until := d.clock().Wall.Add(q.For)
 	d.log.Info("told to step down", logging.Event("step-down"), logging.Legion(q.Legion), logging.Term(was.Term),
 		zap.Duration("for", q.For), zap.String("to", q.To))
-	away := func() error {
-		return d.order(ctx, func(o *orders) { o.Away[q.Legion] = until })
-	}
-	if q.To == "" {
-		if err := away(); err != nil {
-			return none, err
-		}
-	} else {
-		d.protocol.post(legion.StepDown{Legion: q.Legion, To: q.To, Keep: q.For, Reason: "told to step down"})
-	}
-	stays := func() bool { return d.protocol.trusted(q.Legion, was.Term) }
-	if !d.moved(ctx, d.patience(), func() bool { return !stays() }) {
+	d.protocol.post(legion.StepDown{Legion: q.Legion, To: q.To, Keep: q.For, Reason: "told to step down"})
+	if !d.moved(ctx, d.patience(), func() bool { return !d.protocol.trusted(q.Legion, was.Term) }) {
 		return none, control.Refused("legion-cron status says how it is", "%s is not ready to be lord of %s", q.To, q.Legion)
 	}
-	if q.To != "" {
-		if err := away(); err != nil {
-			return none, err
-		}
+	if err := d.order(ctx, func(o *orders) { o.Away[q.Legion] = until }); err != nil {
+		return none, err
 	}
 	out := control.SteppedDown{Legion: q.Legion, From: d.name, Away: control.At(until)}
 	d.moved(ctx, moveWait, func() bool {
 		is, _ := b.legionStatus(q.Legion)
-		if is.Lord == "" || is.Lord == d.name || is.Term <= was.Term {
+		if is.Lord == "" || is.Term <= was.Term {
 			return false
 		}
 		out.To, out.Term = is.Lord, is.Term
 		return true
 	})
+	if out.To == d.name {
+		return none, control.Refused("legion-cron status says how it is", "nobody was ready to be lord of %s: %s reigns again", q.Legion, d.name)
+	}
 	return out, nil
 }
 
@@ -252,15 +244,16 @@ func (b backend) Drain(ctx context.Context, drained, now bool) (control.Drained,
 	return out, nil
 }
 
-// lordships lists the legions in which this node reigns, but for the built-in one.
+// lordships lists the legions that this node reigns over or has not let go of
+// yet, but for the built-in one.
 func (d *Daemon) lordships() []string {
-	var all []string
-	for _, l := range d.protocol.status().Legions {
-		if l.Trusted > 0 && l.Legion != legion.ClusterLegion {
-			all = append(all, l.Legion)
-		}
-	}
-	return all
+	all := slices.Sorted(maps.Keys(d.config().Legions))
+	d.protocol.mu.Lock()
+	defer d.protocol.mu.Unlock()
+	return slices.DeleteFunc(all, func(name string) bool {
+		_, holds := d.protocol.core.HeldUntil(name)
+		return !holds
+	})
 }
 
 // SetValor implements control.Marshal.

@@ -144,7 +144,7 @@ func (b backend) member(n *legion.NodeState, c legion.Candidacy, l legion.Legion
 	if c.Told != "" {
 		m.Reasons = append(m.Reasons, c.Told)
 	}
-	if c.Held {
+	if c.Held && !strings.Contains(c.Told, "ranks last") {
 		m.Reasons = append(m.Reasons, "ranks last: it lost this lordship too often")
 	}
 	if stands {
