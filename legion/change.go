@@ -70,10 +70,11 @@ func (c *Core) turnOver(old *Electorate) {
 	}
 	for _, l := range c.lordships {
 		// A quorum of the voters before shares one with every quorum of these,
-		// but not with every quorum of those after them.
+		// but not with every quorum of those after them. They may extend what they
+		// granted by a lease that is shorter now, and so end it sooner.
 		l.carried = Stamp{}
-		if until, ok := c.granted(old, l); ok && c.electorate.follows(old) == nil {
-			l.carried = until
+		if sent, ok := c.granted(old, l); ok && c.electorate.follows(old) == nil {
+			l.carried = sent.add(share(min(old.Lease, c.electorate.Lease), holderShare))
 		}
 	}
 	for _, v := range old.Voters {
@@ -211,6 +212,14 @@ func (c *Core) wanted() (*Electorate, string) {
 		next := e.with(name, nil)
 		return &next, name + " " + why
 	}
+	// spared is drop for a voter that could stay: not if those that are left may
+	// be no quorum, since gossip is slow to notice.
+	spared := func(name, why string) (*Electorate, string) {
+		if next := e.with(name, nil); c.answering(&next) >= next.Quorum {
+			return drop(name, why)
+		}
+		return nil, ""
+	}
 	if len(e.Voters) > 1 {
 		for _, v := range e.Voters {
 			if why := c.lostVoter(v); why != "" {
@@ -225,9 +234,9 @@ func (c *Core) wanted() (*Electorate, string) {
 		next := e.with("", spare)
 		return &next, spare.Name + " becomes a voter"
 	case unwilling >= 0 && len(e.Voters) > 1:
-		return drop(e.Voters[unwilling].Name, "leaves")
+		return spared(e.Voters[unwilling].Name, "leaves")
 	case room < 0:
-		return drop(c.surplus().Name, "is one more than the size")
+		return spared(c.surplus().Name, "is one more than the size")
 	}
 	if s := c.wish; s != (Settings{}) && !s.agrees(e) {
 		next := e.with("", nil)
@@ -301,15 +310,29 @@ func (c *Core) spare() *Voter {
 	return best
 }
 
+// answering counts the voters of e that have answered this lord's latest beats.
+func (c *Core) answering(e *Electorate) (n int) {
+	for _, v := range e.Voters {
+		if c.answers(v) {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *Core) answers(v Voter) bool {
+	k := c.links[v.Name]
+	return v.Name == c.cfg.Name || k != nil && k.answered != (Stamp{}) && c.now.held(k.answered) < 2*c.beatEvery()
+}
+
 // surplus returns the voter to go where there are too many: one that is not
 // here, else the last by name, but not this node.
 func (c *Core) surplus() Voter {
 	cost := func(v Voter) int {
-		p := c.peers[v.Name]
 		switch {
 		case v.Name == c.cfg.Name:
 			return 2
-		case p == nil || !c.living(p):
+		case !c.answers(v):
 			return 0
 		}
 		return 1
@@ -357,6 +380,9 @@ func (c *Core) refound() {
 	}
 	for _, t := range c.thrones {
 		e.Base = max(e.Base, t.Term+refoundTerms)
+	}
+	for _, l := range c.reigning() { // in a term that is none of this cluster's
+		c.abandon(l.legion, "the cluster is founded again")
 	}
 	c.note(Note{Event: "refounded", Warn: true, Text: fmt.Sprintf("epoch %d of cluster %s has this node alone for a voter, by hand", e.Epoch, e.Cluster)})
 	c.adopt(&e)

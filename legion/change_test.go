@@ -35,3 +35,64 @@ func TestCopiedDisk(t *testing.T) {
 		t.Error("votes by what it finds on a copy")
 	}
 }
+
+// follower is the electorate that follows testElectorate's, with another lease.
+func follower(lease time.Duration) Electorate {
+	next := testElectorate().with("", nil)
+	next.Beat, next.Lease = 200*time.Millisecond, lease
+	return next
+}
+
+// TestShorterLease: what the voters before granted does not outlast the
+// shorter lease by which the same voters extend it now.
+func TestShorterLease(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	term := elect(t, c)
+	receive(c, at(50*time.Millisecond), "b", Committed{follower(time.Second)}, 0, 100)
+	if c.Epoch() != 2 {
+		t.Fatalf("epoch %d", c.Epoch())
+	}
+	if _, ok := c.Trusted(at(700*time.Millisecond), "g", term); !ok {
+		t.Error("not lord any more for a change of electorate")
+	}
+	if left, ok := c.Trusted(at(900*time.Millisecond), "g", term); ok {
+		t.Errorf("trusted for %v more, when the voters' leases of 1s may be over", left)
+	}
+}
+
+// TestLongerLease: a voter grants nothing for the lease of an electorate that
+// a crash might undo, since it would abstain for the shorter one then.
+func TestLongerLease(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	vote := sends[Vote](receive(c, at(0), "b", Ask{Legion: "g", Term: 1001, Rank: Rank{Effective: 999}}, 0, 1))
+	c.Step(at(0), Durable{1})
+	receive(c, at(0), "b", Committed{follower(8 * time.Second)}, 0, 2)
+	beat := func(seq uint64) BeatAck {
+		b := Beat{Heard: vote[0].Message.Seq, Version: 1, Full: true, Set: []Reigning{{"g", 1001}}}
+		id := testConfig("b").Incarnation
+		h := Header{Cluster: ID{1}, Epoch: 2, From: "b", Instance: id, Incarnation: id, Seq: seq, To: c.cfg.Incarnation}
+		return sends[BeatAck](c.Step(at(time.Second), Receive{Message{h, b}}))[0].Message.Body.(BeatAck)
+	}
+	if ack := beat(3); !ack.Extended || len(ack.Refused) != 1 {
+		t.Errorf("before it is on disk: %+v", ack)
+	}
+	c.Step(at(time.Second), Durable{c.adopted})
+	if ack := beat(4); !ack.Extended || len(ack.Refused) != 0 {
+		t.Errorf("afterwards: %+v", ack)
+	}
+}
+
+// TestRefoundEndsReigns: terms of a cluster founded again are above all that
+// were before, so none is carried over.
+func TestRefoundEndsReigns(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	term := elect(t, c)
+	c.lordships["g"].grants["a"] = at(0).Stamp() // its own vote, now enough
+	acts := c.Step(at(50*time.Millisecond), Refound{})
+	if _, ok := c.Trusted(at(50*time.Millisecond), "g", term); ok || !unreigned(acts) {
+		t.Error("goes on in an old term")
+	}
+}

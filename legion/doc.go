@@ -152,7 +152,12 @@
 //
 // A lord goes on across a change. Its grants from the epoch before will do until
 // they end, since they are a quorum of that one; a voter that was removed is not
-// asked for more.
+// asked for more. They end by the shorter of the two leases, because a voter may
+// extend one by that; and a voter extends none by a longer lease before the
+// epoch is on its disk, since after a crash it would abstain for the shorter one.
+//
+// A voter that might stay (the size became less, or it leaves) is removed only
+// while a quorum of those that would be left answer beats.
 //
 // [Refound] is outside all this: somebody says by hand that a quorum is lost for
 // good. The node becomes the only voter, whole by decree, in an epoch and with

@@ -37,6 +37,7 @@ type link struct {
 	incarnation ID
 	heard       uint64 // Seq of its latest answer
 	version     uint64 // of the set it has acknowledged
+	answered    Stamp  // when it last answered a beat
 	sent        map[uint64]sentBeat
 }
 
@@ -60,14 +61,16 @@ func (c *Core) reigning() []*lordship {
 // trust returns until when l is held: the quorum-th latest of its grants, and
 // the holder's share of a lease. It is false if that has passed.
 func (c *Core) trust(now Now, l *lordship) (Stamp, bool) {
-	until, ok := c.granted(c.electorate, l)
+	sent, ok := c.granted(c.electorate, l)
+	until := sent.add(share(c.electorate.Lease, holderShare))
 	if l.carried != (Stamp{}) && (!ok || now.held(l.carried) < now.held(until)) {
 		until, ok = l.carried, true
 	}
 	return until, ok && now.held(until) < 0
 }
 
-// granted returns until when the voters of an electorate have granted l.
+// granted returns when the requests were sent of which a quorum of an
+// electorate's voters has granted l: the quorum-th latest.
 func (c *Core) granted(e *Electorate, l *lordship) (Stamp, bool) {
 	var stamps []Stamp
 	for _, v := range e.Voters {
@@ -75,8 +78,7 @@ func (c *Core) granted(e *Electorate, l *lordship) (Stamp, bool) {
 			stamps = append(stamps, s)
 		}
 	}
-	s, ok := quorumth(stamps, c.needed(e, l.legion))
-	return s.add(share(e.Lease, holderShare)), ok
+	return quorumth(stamps, c.needed(e, l.legion))
 }
 
 // Trusted reports for how long from now this node is lord of a legion in a
@@ -137,7 +139,9 @@ func (c *Core) end(l *lordship) {
 	c.setVersion++
 	c.changed, c.look = true, true
 	c.release(l.legion, l.term, l.heir)
-	c.rest(l.legion, c.jitter(c.beatEvery(), 3*c.beatEvery()))
+	if _, ok := c.cfg.Legions[l.legion]; ok { // else nothing would end the rest
+		c.rest(l.legion, c.jitter(c.beatEvery(), 3*c.beatEvery()))
+	}
 }
 
 // expireLordships takes away the lordships whose trust has run out. Nothing
@@ -212,12 +216,10 @@ func (c *Core) onBeatAck(h Header, b BeatAck) {
 		return
 	}
 	k.hear(h)
+	k.answered = c.now.Stamp()
 	delete(k.sent, h.Echo)
-	if b.Version != s.version {
+	if k.version = b.Version; b.Version != s.version {
 		return // it holds another set: the next beat brings this one
-	}
-	if b.Version > k.version {
-		k.version = b.Version
 	}
 	if !b.Extended {
 		return

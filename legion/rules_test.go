@@ -372,3 +372,61 @@ func TestAnswerAfterTheEnd(t *testing.T) {
 		}
 	}
 }
+
+// TestRecordedAsk: a request that is heard again, a recorded one say, does not
+// keep the throne for an asker that is gone.
+func TestRecordedAsk(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	ask := func(when time.Duration, seq uint64) bool {
+		return len(sends[Vote](receive(c, at(when), "b", Ask{Legion: "g", Term: 1001, Rank: Rank{Effective: 999}}, 0, seq))) > 0
+	}
+	if !ask(0, 5) || !ask(0, 6) {
+		t.Fatal("no answer")
+	}
+	for _, when := range []time.Duration{time.Second, 1900 * time.Millisecond, 3 * time.Second} {
+		if ask(when, 6) || ask(when, 5) {
+			t.Errorf("answered again at %v", when)
+		}
+	}
+	if c.now = at(3 * time.Second); c.occupied(c.thrones["g"]) {
+		t.Error("occupied after its lease")
+	}
+}
+
+// TestForgottenSet: a voter that does not hold the set of lordships any more is
+// told it again, though it had acknowledged it.
+func TestForgottenSet(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	elect(t, c)
+	version := c.setVersion
+	for i, holds := range []uint64{version, version, 0, version} {
+		now := at(time.Duration(i+1) * 300 * time.Millisecond)
+		for _, s := range sends[Beat](c.Step(now, Tick{})) {
+			if b := s.Message.Body.(Beat); s.To == "b" {
+				if told := i == 0 || i == 3; b.Full != told {
+					t.Errorf("beat %d: told the set: %v", i, b.Full)
+				}
+			}
+			if s.To != "a" {
+				receive(c, now, s.To, BeatAck{Version: holds, Extended: true}, s.Message.Seq, s.Message.Seq)
+			}
+		}
+	}
+}
+
+// TestLeftLegion: nothing is left to do, and to wake for, about a legion that
+// the node has left while it was its lord.
+func TestLeftLegion(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	term := elect(t, c)
+	legions := testConfig("a").Legions
+	delete(legions, "g")
+	c.Step(at(0), Configure{Legions: legions})
+	c.Step(at(0), LetGo{"g", term})
+	if k := c.campaigns["g"]; k != nil {
+		t.Errorf("a campaign for it: %+v", *k)
+	}
+}

@@ -237,6 +237,8 @@ func (c *Core) onAsk(h Header, b Ask) {
 	case why != NotRefused:
 	case same && h.Seq <= t.release:
 		why = StaleAnswer
+	case same && h.Seq <= t.seq:
+		return // a later one was granted already; a recorded one must not keep the throne from others
 	case !same && b.Term <= t.Term:
 		why = StaleTerm
 	}
@@ -358,7 +360,9 @@ func (c *Core) renew(h Header, r Reigning) bool {
 		c.changed = true
 	}
 	c.extend(t, h.Seq)
-	return t.written <= c.durable // what is not on disk yet is not promised yet
+	// What is not on disk yet is not promised yet; nor is a lease that became
+	// longer with an electorate which a crash might undo.
+	return max(t.written, c.adopted) <= c.durable
 }
 
 // onRelease frees thrones. One that is older than the holder's last grant

@@ -85,7 +85,7 @@ func (w *World) voter(v legion.Voter) *node {
 // and whether it could do without n for ever.
 func (w *World) quiet(n *node) bool {
 	e := w.latest(n.cluster())
-	if e == nil || len(e.Voters) != e.Size {
+	if e == nil || len(e.Voters) != e.Size || w.wishing(n.cluster(), e) {
 		return false
 	}
 	for _, m := range w.nodes {
@@ -153,14 +153,49 @@ var electorateFaults = []fault{
 		w.resettle(n.cluster(), s)
 		return func() {}, 0
 	}},
+	{3, func(w *World) (func(), time.Duration) { // other times alone, and the lord is cut off
+		n := w.anyVoter()
+		if n == nil || !w.quiet(n) {
+			return func() {}, 0
+		}
+		e := w.latest(n.cluster())
+		s := legion.Settings{Size: e.Size, Beat: w.Beat, Lease: w.Lease}
+		if e.Lease == w.Lease {
+			s.Lease *= 2
+		}
+		w.resettle(n.cluster(), s)
+		w.in(w.between(0, 2*w.Beat), func() {
+			if n := w.anyNode(); !w.calm {
+				w.isolate(n, true, true)
+			}
+		})
+		return w.net.heal, w.between(w.Lease, 4*w.Lease)
+	}},
+}
+
+// A wish is what a lord of the cluster was told to bring about.
+type wish struct {
+	*reign
+	legion.Settings
 }
 
 // resettle reloads the file of the lord of the cluster.
 func (w *World) resettle(cluster string, s legion.Settings) {
 	if lord := w.lord(legion.ClusterLegion, cluster); lord != nil && lord.awake() {
 		w.line("%s is told of %+v", lord.conf.Name, s)
+		w.wishes[cluster] = wish{lord.lords[legion.ClusterLegion], s}
 		lord.step(s)
 	}
+}
+
+// wishing reports whether the lord of the cluster has a wish that is not
+// fulfilled.
+func (w *World) wishing(cluster string, e *legion.Electorate) bool {
+	s, ok := w.wishes[cluster]
+	if lord := w.lord(legion.ClusterLegion, cluster); !ok || lord == nil || lord.lords[legion.ClusterLegion] != s.reign {
+		return false
+	}
+	return s.Size != e.Size || s.Beat != e.Beat || s.Lease != e.Lease
 }
 
 // will says whether the node is willing to be a voter.

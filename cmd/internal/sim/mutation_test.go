@@ -68,7 +68,7 @@ var mutations = []mutation{
 	{"a restarted voter does not abstain", false, []edit{
 		{voters, "live: g.Instance != c.cfg.Instance, fresh: true", "live: false, fresh: true"}}},
 	{"a grant that is not on disk yet is renewed", false, []edit{
-		{voters, "return t.written <= c.durable", "return true"}}},
+		{voters, "return max(t.written, c.adopted) <= c.durable", "return c.adopted <= c.durable"}}},
 	{"a release frees whatever its sender holds", false, []edit{
 		{voters, "t == nil || t.Term != r.Term || t.Incarnation != h.Incarnation || h.Seq <= t.seq", "t == nil || t.Incarnation != h.Incarnation"}}},
 	{"answers are counted after the release", false, []edit{
@@ -145,6 +145,8 @@ var mutations = []mutation{
 	{"messages of older epochs are taken", false, []edit{
 		{core, "if m.Epoch < c.electorate.Epoch {", "if m.Epoch+1 < c.electorate.Epoch {"},
 		{core, "if m.Epoch > c.electorate.Epoch {", "if m.Epoch > c.electorate.Epoch+1 {"}}},
+	{"what was granted before a lease became shorter outlasts it", false, []edit{
+		{change, "share(min(old.Lease, c.electorate.Lease), holderShare)", "share(old.Lease, holderShare)"}}},
 	{"a lord counts an old grant for a lease that became longer since", false, []edit{
 		{change, "longer > 0 {", "longer > time.Hour {"},
 		{change, "import (\n", "import (\n	\"time\"\n"}}},

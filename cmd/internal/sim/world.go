@@ -27,7 +27,8 @@ type World struct {
 	// ruthless: disks are lost whatever that leads to, so that a cluster may
 	// never have an electorate again. It must do nothing wrong all the same.
 	ruthless bool
-	calm     bool // no more faults: the timings of a healthy machine
+	wishes   map[string]wish // by cluster
+	calm     bool            // no more faults: the timings of a healthy machine
 	failed   error
 }
 
@@ -54,7 +55,7 @@ type NodeConf struct {
 
 // New returns a world in which nothing has started yet.
 func New(seed uint64, conf Conf) *World {
-	w := &World{Conf: conf, rng: rand.New(rand.NewPCG(seed, 0)), named: map[string]*node{}}
+	w := &World{Conf: conf, rng: rand.New(rand.NewPCG(seed, 0)), named: map[string]*node{}, wishes: map[string]wish{}}
 	w.check.init()
 	w.net.init(len(conf.Nodes))
 	for i, nc := range conf.Nodes {
