@@ -359,9 +359,12 @@ func (c *Core) hearsVoter(h Header, b ProbeAck) {
 	if len(t.heard) < c.quorum(t.legion) {
 		return
 	}
+	own, fit := c.rank(t.legion) // not fit any more: told to stop, say
 	t.ready, t.until = true, c.in(c.lease())
-	own, _ := c.rank(t.legion)
-	c.answer(t.offer, Ready{Legion: t.legion, Term: t.term, Ready: true, Rank: own}, sendOpts{})
+	if !fit {
+		c.taking = nil
+	}
+	c.answer(t.offer, Ready{Legion: t.legion, Term: t.term, Ready: fit, Rank: own}, sendOpts{})
 }
 
 // took ends the taking of a throne that has been won.

@@ -267,3 +267,23 @@ func announcesHeld(c *Core) bool {
 	s := c.Announcement()
 	return s.candidacy("g").Held
 }
+
+// TestReadyNoMore: a node that is told to stop while it looks for a quorum is
+// not ready.
+func TestReadyNoMore(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	probes := sends[Probe](receive(c, at(0), "b", Offer{Legion: "g", Term: 1001, Rank: Rank{Effective: 1}}, 0, 1))
+	if len(probes) != 3 {
+		t.Fatalf("%d probes", len(probes))
+	}
+	c.Step(at(0), Stop{})
+	for _, s := range probes[1:] {
+		acts := receive(c, at(0), s.To, ProbeAck{Legion: "g", Why: Occupied}, s.Message.Seq, 10)
+		for _, s := range sends[Ready](acts) {
+			if s.Message.Body.(Ready).Ready {
+				t.Error("ready, and stopping")
+			}
+		}
+	}
+}
