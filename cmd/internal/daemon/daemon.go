@@ -346,7 +346,7 @@ func (d *Daemon) assemble() {
 	d.foreman = f
 	d.runs = &runs{
 		host: d.host, logs: d.logs, log: d.log, clock: d.clock, disk: d.disk, scribe: d.scribe,
-		dir: filepath.Join(d.cfg.Node.StateDir, "output"), trusted: d.protocol.trusted, guard: d.protocol.guard, stopping: f.stopping,
+		dir: filepath.Join(d.cfg.Node.StateDir, "output"), trusted: d.protocol.trusted, guard: d.protocol.guard, lordship: lordship{d.protocol.left, d.tempo}, stopping: f.stopping,
 		living: map[string]*runner.Process{}, files: map[string]*runner.OutputFile{}, callers: map[string]chan syscall.Signal{}, quit: make(chan struct{}), wanted: map[string]wish{},
 	}
 	if n := d.cfg.Node.MaxRuns; n > 0 {

@@ -183,6 +183,13 @@ func (p *protocol) electorate() *legion.Electorate {
 	return p.core.Electorate()
 }
 
+// left is how much longer that holds without another answer.
+func (p *protocol) left(legionName string, term uint64) (time.Duration, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.core.Trusted(p.clock(), legionName, term)
+}
+
 func (p *protocol) status() legion.Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()

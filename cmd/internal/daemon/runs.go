@@ -30,6 +30,7 @@ type runs struct {
 	dir      string // of output files
 	trusted  func(legion string, term uint64) bool
 	guard    func(jobs.Job, jobs.Record) (ended func())
+	lordship lordship
 	limit    chan struct{} // max_runs; nil: no limit
 	stopping <-chan struct{}
 
@@ -264,6 +265,7 @@ func (r *runs) process(j jobs.Job, rec jobs.Record, log *zap.Logger) jobs.Record
 	rec.State, rec.Started = jobs.Running, r.clock().Wall.UTC()
 	r.scribe.put(rec)
 	log.Debug("run started", logging.Event("run-started"), zap.Int("pid", p.PID()), zap.Duration("late", rec.Started.Sub(rec.Scheduled)))
+	r.lordship.heed(j, rec, p)
 	res := p.Wait()
 	rec.State, rec.Reason, rec.ExitCode, rec.Signal = res.State, res.Reason, res.ExitCode, res.Signal
 	rec.Started, rec.Ended = res.Started.UTC(), res.Ended.UTC()
