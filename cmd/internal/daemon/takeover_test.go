@@ -270,14 +270,6 @@ func TestAddressTakeover(t *testing.T) {
 	c.back(lord, next)
 
 	lord = next
-	next = c.moved("step-down", lord, lease, func() {
-		if out, err := c.do(lord, "step-down", "web", "--for", "1s"); err != nil {
-			t.Error(out)
-		}
-	})
-	c.back(lord, next)
-
-	lord = next
 	next = c.moved("SIGSTOP", lord, lease+2*beat+time.Second, func() { lord.proc.Stop() })
 	lord.proc.Cont()
 	c.back(lord, next)
