@@ -244,7 +244,7 @@ func TestMerge(t *testing.T) {
 	c.whole()
 	took := time.Since(healed)
 	c.verdict()
-	record(t, "merge", 2, "2 | 3", long.String(), ms(took), "15s", load())
+	record(t, "merge", 2, "2, 3", long.String(), ms(took), "15s", load())
 }
 
 // A second node of a name is refused, and the first one keeps its lordship.
