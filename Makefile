@@ -1,7 +1,7 @@
 VERSION ?= 0.1.0-dev
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 
-.PHONY: help build test race lint fuzz sim spread mutations sweep model huge crashes
+.PHONY: help build test race lint fuzz sim spread mutations sweep model huge crashes bench-claims
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -65,3 +65,6 @@ soak: ## twenty minutes of random faults
 crashes: ## kill -9 an agent, and a writer of the ledger, 100 times each while they claim
 	go test -count=1 -timeout 1h -v -run TestAgentKilledWhileItClaims ./cmd/internal/daemon -args -crashes 100
 	go test -count=1 -timeout 1h -v -run 'TestKill$$' ./jobs/ledger -args -ledger.crashes 100
+
+bench-claims: ## claims committed by three nodes, and successions over 1000000 old runs (10 minutes)
+	go test -run '^$$' -bench 'Claims|TakeOver' -benchtime $(or $(N),50)x -timeout 1h ./cmd/internal/daemon

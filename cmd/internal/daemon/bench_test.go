@@ -74,7 +74,7 @@ func poll(b *testing.B, what string, cond func() bool) {
 	b.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(2 * time.Minute); !cond(); <-tick.C {
+	for deadline := time.Now().Add(10 * time.Minute); !cond(); <-tick.C {
 		if time.Now().After(deadline) {
 			b.Fatal("waited in vain for " + what)
 		}
@@ -128,22 +128,37 @@ func BenchmarkClaims(b *testing.B) {
 			lord, term := lordOfNodes(b, nodes)
 			sqlite, flush := bareSQLite(b), bareFile(b)
 			var took, bare, file []time.Duration
-			round := 0
+			round, lost := 0, 0
 			for b.Loop() {
 				round++
 				batch := claims(n, round, term)
 				c := make(chan error, 1)
 				began := time.Now()
 				lord.protocol.propose("db", term, batch, func(err error) { c <- err })
-				if err := <-c; err != nil {
-					b.Fatal(err)
+				if err := <-c; err != nil { // on a machine that is too busy for its leases
+					b.Log(err)
+					lost++
+					lord, term = lordOfNodes(b, nodes)
+					continue
 				}
 				took = append(took, time.Since(began))
 				b.StopTimer()
 				bare = append(bare, sqlite(batch))
 				file = append(file, flush(batch))
+				batch.Marks = nil // the runs end, or the lords after this one would have to hear of all of them
+				for i := range batch.Records {
+					batch.Records[i].State = jobs.Succeeded
+				}
+				lord.protocol.propose("", 0, batch, func(err error) { c <- err })
+				if err := <-c; err != nil {
+					b.Log(err)
+				}
 				b.StartTimer()
 			}
+			if len(took) == 0 {
+				b.Fatal("nothing was committed")
+			}
+			b.ReportMetric(float64(lost), "refused")
 			p50, p50bare, p50file := quantile(took, .5), quantile(bare, .5), quantile(file, .5)
 			b.ReportMetric(float64(n)/p50*1000, "claims/s")
 			b.ReportMetric(p50, "p50-ms")
