@@ -52,11 +52,13 @@ func (m Mark) Validate() error {
 	return validateTime("mark", m.At)
 }
 
-// MergeMark makes one of two copies of a mark: the newer, then the one of
-// higher term, then of the greater timing. The result is Normal.
+// MergeMark makes one of two copies of a mark: the one of higher term, then the
+// newer, then the one of the greater timing. A lord begins at the newest mark
+// that a quorum has, so a mark of an earlier term that is further on was left
+// behind by a lord whom no quorum heard. The result is Normal.
 func MergeMark(a, b Mark) Mark {
 	a, b = a.Normal(), b.Normal()
-	if cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Term, b.Term), strings.Compare(a.Timing, b.Timing)) > 0 {
+	if cmp.Or(cmp.Compare(a.Term, b.Term), a.At.Compare(b.At), strings.Compare(a.Timing, b.Timing)) > 0 {
 		return a
 	}
 	return b

@@ -51,7 +51,7 @@ func (r Record) Voidable() bool {
 // overrules reports whether r, of a later term, was decided by a lord that did
 // not know of old.
 func (r Record) overrules(old Record) bool {
-	if !old.Voidable() || !r.Concerns(old.Slot) || r.Key() == old.Key() {
+	if !old.Voidable() || !r.Concerns(old.Slot) && !old.Concerns(r.Slot) || r.Key() == old.Key() {
 		return false
 	}
 	// A slot that was skipped or missed is at its end; an attempt is followed

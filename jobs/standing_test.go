@@ -40,6 +40,7 @@ func TestStanding(t *testing.T) {
 		{"what was started stands", []Record{attempt(1, 1, "a", Succeeded, 1), off(1, Missed, 2)}, nil},
 		{"a claim in a row that a later lord wrote off", []Record{row(1, 5, 2)}, []Record{attempt(3, 1, "a", NeverStarted, 1)}},
 		{"a claim after that row", []Record{row(1, 5, 2), attempt(6, 1, "a", NeverStarted, 1)}, nil},
+		{"a row of which a later lord runs one", []Record{attempt(3, 1, "a", Succeeded, 2)}, []Record{row(1, 5, 1)}},
 		{
 			"what is void makes nothing void",
 			[]Record{attempt(1, 1, "a", NeverStarted, 1), attempt(1, 2, "b", Succeeded, 3)}, []Record{off(1, Missed, 2)},

@@ -452,9 +452,6 @@ func (c *Core) lease() time.Duration {
 	return c.cfg.Lease
 }
 
-// Votes reports whether this node has a vote.
-func (c *Core) Votes() bool { return c.voter() }
-
 // voter reports whether this node has a vote.
 func (c *Core) voter() bool { return c.electorate.names(c.cfg.Name, c.cfg.Instance) }
 

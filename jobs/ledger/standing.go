@@ -57,20 +57,53 @@ func (s *Store) standing(records []jobs.Record) ([]jobs.Record, error) {
 	return slices.DeleteFunc(slices.Clone(records), func(r jobs.Record) bool { return slices.Contains(void, r.Key()) }), nil
 }
 
-// related returns all that has a say in whether r stands: what is known of its
-// slot, the rows of missed slots that it is in, and what is known of the slots
-// that those begin with.
+// maxWithin is how many later decisions within a row of missed slots are
+// looked at; one that stands makes it void.
+const maxWithin = 100
+
+// related returns all that has a say in whether r stands: what there is about
+// its slot, and what a later lord decided about the slots of a row.
 func (s *Store) related(r jobs.Record) ([]jobs.Record, error) {
 	about := []jobs.Slot{r.Slot}
-	if r.Slot.Manual == "" {
+	if r.Count > 1 {
+		within, err := queryRecords(context.Background(), s.readDB,
+			"SELECT "+runColumns+" FROM runs WHERE job = ? AND legion = ? AND at > ? AND at <= ? AND term > ? LIMIT ?",
+			r.Job, r.Legion, r.At.UnixMilli(), r.To.UnixMilli(), int64(r.Term), maxWithin)
+		if err != nil {
+			return nil, fmt.Errorf("look up a row of slots: %w", s.explain(err))
+		}
+		for _, o := range within {
+			about = append(about, o.Slot)
+		}
+	}
+	return s.About(about...)
+}
+
+// About returns all that there is about slots, whether or not it stands: what
+// Slots returns, and what there is of the slots with which those rows of missed
+// slots begin that they are in.
+func (s *Store) About(slots ...jobs.Slot) ([]jobs.Record, error) {
+	known := map[jobs.Slot]bool{}
+	var about []jobs.Slot
+	add := func(slot jobs.Slot) {
+		if slot = slot.Normal(); !known[slot] {
+			known[slot] = true
+			about = append(about, slot)
+		}
+	}
+	for _, slot := range slots {
+		add(slot)
+		if slot.Manual != "" {
+			continue
+		}
 		rows, err := queryRecords(context.Background(), s.readDB,
 			"SELECT "+runColumns+" FROM runs WHERE job = ? AND legion = ? AND count > 1 AND at < ? AND until >= ?",
-			r.Job, r.Legion, r.At.UnixMilli(), r.At.UnixMilli())
+			slot.Job, slot.Legion, slot.At.UnixMilli(), slot.At.UnixMilli())
 		if err != nil {
 			return nil, fmt.Errorf("look up rows of slots: %w", s.explain(err))
 		}
 		for _, row := range rows {
-			about = append(about, row.Slot)
+			add(row.Slot)
 		}
 	}
 	return s.Slots(about...)

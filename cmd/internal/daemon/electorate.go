@@ -39,7 +39,13 @@ func legionStates(store *ledger.Store, now time.Time) (all []legion.LegionState,
 		if err != nil {
 			return nil, err
 		}
-		b.Records = append(b.Records, stranded...)
+		for _, r := range stranded { // and what has become of them since
+			about, err := store.Slots(r.Slot)
+			if err != nil {
+				return nil, err
+			}
+			b.Records = append(b.Records, about...)
+		}
 		state, err := b.Encode()
 		if err != nil {
 			return nil, err

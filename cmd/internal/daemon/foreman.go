@@ -35,9 +35,9 @@ type foreman struct {
 	inbox *mailbox[func()]
 	core  *slots.Core
 
-	asking  context.Context // of questions to other nodes; ends when the node is told to stop
-	silence context.CancelFunc
-	recalls map[string]context.CancelFunc // by legion: ends what is asked for its reign
+	asking   context.Context // of questions to other nodes; ends when the node is told to stop
+	silence  context.CancelFunc
+	reigning map[string]reigning // by legion: what is asked for a reign ends with it
 
 	replies   map[uint64]func(slots.Reply) // to orders, by their number
 	lastOrder uint64
@@ -48,11 +48,17 @@ type foreman struct {
 	done     chan struct{}
 }
 
+// A reigning lasts as long as a reign does.
+type reigning struct {
+	ctx context.Context
+	end context.CancelFunc
+}
+
 func newForeman(cfg slots.Config, now legion.Now) *foreman {
 	f := &foreman{
 		inbox:    newMailbox[func()](),
 		core:     slots.New(cfg, now, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))),
-		recalls:  map[string]context.CancelFunc{},
+		reigning: map[string]reigning{},
 		replies:  map[uint64]func(slots.Reply){},
 		stopping: make(chan struct{}),
 		idle:     make(chan struct{}),
@@ -114,12 +120,24 @@ func (f *foreman) run(ctx context.Context) {
 }
 
 func (f *foreman) step(ev slots.Event) {
-	if ev, over := ev.(slots.Unreign); over && f.recalls[ev.Legion] != nil {
-		f.recalls[ev.Legion]()
-		delete(f.recalls, ev.Legion)
+	switch ev := ev.(type) {
+	case slots.Reign:
+		f.reigned(ev.Legion)
+		ctx, end := context.WithCancel(f.asking)
+		f.reigning[ev.Legion] = reigning{ctx, end}
+	case slots.Unreign:
+		f.reigned(ev.Legion)
 	}
 	for _, a := range f.core.Step(f.clock(), ev) {
 		f.act(a)
+	}
+}
+
+// reigned ends what is asked for a reign.
+func (f *foreman) reigned(legionName string) {
+	if r, ok := f.reigning[legionName]; ok {
+		r.end()
+		delete(f.reigning, legionName)
 	}
 }
 
@@ -156,16 +174,17 @@ func (f *foreman) act(a slots.Action) {
 	}
 }
 
-// commit has a quorum take a write. A node without a vote then takes it down
-// itself: it decides by its own ledger.
+// commit has a quorum take a write, and then this node's own disk: the core
+// decides by its own ledger, and a quorum may be there without it.
 func (f *foreman) commit(a slots.Commit) {
 	done := func(err error) { f.post(slots.Done{ID: a.ID, Err: err}) }
 	f.protocol.propose(a.Legion, a.Term, a.Batch, func(err error) {
-		if err == nil && !f.protocol.votes() {
-			f.disk.put(ledger.Writes{Records: a.Batch.Records, Marks: a.Batch.Marks}, done)
+		if err != nil {
+			done(err)
 			return
 		}
-		done(err)
+		// Mostly it is there already, and this costs no flush.
+		f.disk.put(ledger.Writes{Records: a.Batch.Records, Marks: a.Batch.Marks}, done)
 	})
 }
 

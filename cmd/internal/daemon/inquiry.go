@@ -105,12 +105,15 @@ func (d *Daemon) recollect(ctx context.Context, voter string, slots []jobs.Recor
 	if err != nil {
 		return nil, err
 	}
-	asked := map[jobs.Slot]bool{}
+	asked := map[string]bool{}
 	for _, rec := range slots {
-		asked[rec.Normal().Slot] = true
+		asked[slotsOf(rec)] = true
 	}
-	return slices.DeleteFunc(b.Records, func(rec jobs.Record) bool { return !asked[rec.Normal().Slot] }), nil
+	return slices.DeleteFunc(b.Records, func(rec jobs.Record) bool { return !asked[slotsOf(rec)] }), nil
 }
+
+// slotsOf names the job whose slots a record is about.
+func slotsOf(rec jobs.Record) string { return rec.Slot.Legion + "/" + rec.Job }
 
 // recollection answers recollect; nil, which is no answer, if it cannot.
 func (d *Daemon) recollection(q []byte) []byte {
@@ -122,7 +125,7 @@ func (d *Daemon) recollection(q []byte) []byte {
 	for i, rec := range b.Records {
 		about[i] = rec.Slot
 	}
-	said, err := d.store.Slots(about...) // all of it: what stands is for the asker to see
+	said, err := d.store.About(about...)
 	if err != nil {
 		d.log.Error("recollect slots", zap.Error(err))
 		return nil

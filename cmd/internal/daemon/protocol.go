@@ -169,13 +169,6 @@ func (p *protocol) trusted(legionName string, term uint64) bool {
 	return ok
 }
 
-// votes reports whether this node is a voter.
-func (p *protocol) votes() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.core.Votes()
-}
-
 // electorate is nil before there is one. It costs less than status.
 func (p *protocol) electorate() *legion.Electorate {
 	p.mu.Lock()

@@ -22,11 +22,10 @@ const (
 // askVoters asks voters what they know of slots, as long as the reign lasts
 // for which it is asked.
 func (f *foreman) askVoters(a slots.AskVoters) {
-	ctx, cancel := context.WithCancel(f.asking)
-	if before := f.recalls[a.Legion]; before != nil {
-		before()
+	ctx := f.reigning[a.Legion].ctx
+	if ctx == nil {
+		return // it is over
 	}
-	f.recalls[a.Legion] = cancel
 	f.wg.Add(1)
 	go func() {
 		defer f.wg.Done()

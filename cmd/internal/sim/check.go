@@ -12,9 +12,9 @@ import (
 
 // A checker knows what was promised.
 type checker struct {
-	terms       map[string]uint64                // by cluster and legion: the latest reign's
-	reigns      map[string]bool                  // by cluster, legion and term
-	starts      map[string]string                // by cluster and slot: who
+	terms       map[string]uint64 // by cluster and legion: the latest reign's
+	reigns      map[string]bool   // by cluster, legion and term
+	slots       slotChecker
 	electorates map[legion.ID]*legion.Electorate // by cluster: the first seen
 	records     map[string]*legion.Electorate    // by cluster and epoch
 	claims      int                              // started
@@ -23,7 +23,7 @@ type checker struct {
 func (c *checker) init() {
 	c.terms = map[string]uint64{}
 	c.reigns = map[string]bool{}
-	c.starts = map[string]string{}
+	c.slots.init()
 	c.records = map[string]*legion.Electorate{}
 	c.electorates = map[legion.ID]*legion.Electorate{}
 }
@@ -74,20 +74,6 @@ func (c *checker) reign(n *node, a legion.Reign) {
 		n.w.fail("P7: %s reigns over %s in term %d, after term %d", n.conf.Name, a.Legion, a.Term, c.terms[key])
 	}
 	c.terms[key] = a.Term
-}
-
-// started checks P2.
-func (c *checker) started(n *node, slot string) {
-	c.claims++
-	n.w.line("%s starts slot %s", n.conf.Name, slot)
-	key := n.cluster() + "/" + slot
-	if l, _, _ := strings.Cut(slot, "/"); n.unsafe(l) {
-		return
-	}
-	if by, ok := c.starts[key]; ok {
-		n.w.fail("P2: %s starts slot %s, which %s has started", n.conf.Name, slot, by)
-	}
-	c.starts[key] = n.conf.Name
 }
 
 // sends checks that nothing is given back while its hooks run, and that a term

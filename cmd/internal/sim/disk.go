@@ -1,12 +1,12 @@
 package sim
 
 import (
-	"crypto/sha256"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/legion-cron/legion-cron/cmd/internal/slots"
+	"github.com/legion-cron/legion-cron/jobs"
 	"github.com/legion-cron/legion-cron/legion"
 )
 
@@ -17,16 +17,23 @@ type disk struct {
 	pending    *legion.Amendment
 	whole      uint64
 	grants     map[string]legion.Grant
-	claims     map[string]map[string]bool // by legion: the slots claimed
+	store      *store
 
-	queue   []legion.Persist // volatile
-	writing int              // how many of the queue are being written
+	queue   []write // volatile
+	writing int     // how many of the queue are being written
 	full    bool
 	slow    bool // writes take up to two leases
 }
 
+// A write is what the core wants durable, or a batch of this node's own.
+type write struct {
+	legion.Persist
+	batch jobs.Batch
+	then  func() // told that it is done; may be nil
+}
+
 func newDisk() *disk {
-	return &disk{grants: map[string]legion.Grant{}, claims: map[string]map[string]bool{}}
+	return &disk{grants: map[string]legion.Grant{}, store: newStore()}
 }
 
 // load returns what a starting node finds.
@@ -56,28 +63,27 @@ func (d *disk) apply(n int) uint64 {
 			d.pending = p.Pending
 		}
 		d.whole = max(d.whole, p.Whole)
-		for _, b := range p.Payloads {
-			d.claim(string(b))
+		for _, payload := range p.Payloads {
+			b, err := jobs.DecodeBatch(payload)
+			if err != nil {
+				panic(err) // a core wrote what was not proposed
+			}
+			d.store.merge(b)
 		}
+		d.store.merge(p.batch)
 	}
 	d.queue = slices.Delete(d.queue, 0, n)
 	return seq
 }
 
-// claim records a slot, whose name begins with its legion's.
-func (d *disk) claim(slot string) {
-	l, _, _ := strings.Cut(slot, "/")
-	if d.claims[l] == nil {
-		d.claims[l] = map[string]bool{}
-	}
-	d.claims[l][slot] = true
-}
-
 // state returns what is durable of a legion, and its hash.
 func (d *disk) state(l string) (state, hash []byte) {
-	state = []byte(strings.Join(slices.Sorted(maps.Keys(d.claims[l])), "\n"))
-	sum := sha256.Sum256(state)
-	return state, sum[:8]
+	state, err := d.store.Unsettled(l).Encode()
+	if err != nil {
+		panic(err) // all that is in it was decoded, or made by the core of slots
+	}
+	sum := d.store.table(l).Hash()
+	return state, sum[:]
 }
 
 // write begins a write if none is under way.
@@ -103,12 +109,31 @@ func (n *node) write() {
 			d.writing = 0
 			return
 		}
+		done := slices.Clone(d.queue[:d.writing])
 		seq := d.apply(d.writing)
 		d.writing = 0
 		n.w.check.founded(n.w, d.electorate)
-		n.event(func() { n.synced(seq) })
+		n.event(func() { n.written(done, seq) })
 		n.write()
 	})
+}
+
+// written tells everybody of what is durable now.
+func (n *node) written(done []write, seq uint64) {
+	life := n.life
+	for _, p := range done {
+		for _, payload := range p.Payloads {
+			if b, err := jobs.DecodeBatch(payload); err == nil && len(b.Records) > 0 {
+				n.decide(slots.Observed{Records: b.Records})
+			}
+		}
+		if p.then != nil {
+			p.then()
+		}
+	}
+	if seq > 0 && n.life == life {
+		n.synced(seq)
+	}
 }
 
 // lose forgets what is not durable. A write under way may have made it.

@@ -3,9 +3,9 @@ package sim
 import (
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/legion-cron/legion-cron/jobs"
 	"github.com/legion-cron/legion-cron/legion"
 )
 
@@ -23,41 +23,52 @@ func (w *World) standing(legions map[string]legion.Legion) map[string]legion.Leg
 func (n *node) wipe() {
 	n.crash("crashes, and its disk is lost")
 	n.disk, n.instance = newDisk(), n.w.newID()
+	n.w.wiped = true
 }
 
-// merge writes what other voters had written, and says when that is done.
+// merge writes what other voters had written, and says when that is done: what
+// they told of, and what else they know. That a run has ended must be known to
+// the new voter, too: the voter that has not heard of it may stay.
 func (n *node) merge(a legion.Merge) {
-	var p legion.Persist
+	var all jobs.Batch
+	waits := 0
 	for _, voter := range slices.Sorted(maps.Keys(a.States)) {
 		for _, s := range a.States[voter] {
-			for slot := range strings.SplitSeq(string(s.State), "\n") {
-				if l, _, ok := strings.Cut(slot, "/"); ok && !n.disk.claims[l][slot] {
-					p.Payloads = append(p.Payloads, []byte(slot))
-				}
-			}
-		}
-	}
-	n.disk.queue = append(n.disk.queue, p)
-	n.write()
-	n.mergedSoon(a.Epoch, p.Payloads)
-}
-
-func (n *node) mergedSoon(epoch uint64, slots [][]byte) {
-	n.in(2*time.Millisecond, func() {
-		for _, slot := range slots {
-			if l, _, _ := strings.Cut(string(slot), "/"); !n.disk.claims[l][string(slot)] {
-				n.mergedSoon(epoch, slots)
+			b, err := jobs.DecodeBatch(s.State)
+			if err != nil {
+				n.w.fail("%s cannot decode a state: %v", n.conf.Name, err)
 				return
 			}
+			all.Records, all.Marks = append(all.Records, b.Records...), append(all.Marks, b.Marks...)
 		}
-		n.step(legion.Merged{Epoch: epoch})
-	})
+		waits++
+		n.call(voter, 3*time.Second, func(m *node) any {
+			return slices.Collect(maps.Values(m.disk.store.records))
+		}, func(answer any) {
+			said, ok := answer.([]jobs.Record)
+			if !ok {
+				return // the core asks again
+			}
+			all.Records = append(all.Records, said...)
+			if waits--; waits == 0 {
+				n.keep(all, func() { n.step(legion.Merged{Epoch: a.Epoch}) })
+			}
+		})
+	}
 }
 
-// states is all that the node has on disk of slots.
+// states is all that the node has on disk of slots that may go on.
 func (d *disk) states() (all []legion.LegionState) {
-	for _, l := range slices.Sorted(maps.Keys(d.claims)) {
-		state, _ := d.state(l)
+	for _, l := range d.store.legions() {
+		b := d.store.Unsettled(l)
+		stranded, _ := d.store.Stranded(l, time.Time{}, 1000)
+		for _, r := range stranded { // and what has become of them since
+			b.Records = append(b.Records, d.store.raw([]jobs.Slot{r.Slot})...)
+		}
+		state, err := b.Encode()
+		if err != nil {
+			panic(err) // all that is in it was decoded, or made by the core of slots
+		}
 		all = append(all, legion.LegionState{Legion: l, State: state})
 	}
 	return all

@@ -114,6 +114,11 @@ var faults = []fault{
 		n.retune()
 		return func() {}, 0
 	}},
+	{2, func(w *World) (func(), time.Duration) { // other jobs, for a while
+		n := w.anyNode()
+		n.reconfigure()
+		return n.configured, w.between(0, 10*time.Second)
+	}},
 	{1, func(w *World) (func(), time.Duration) {
 		n := w.anyNode()
 		n.stepDown()
@@ -193,6 +198,7 @@ func (w *World) heal() {
 		n.thaw()
 		n.diskFull(false)
 		n.start()
+		n.configured()
 		n.will(true)
 		n.step(legion.Settings{Size: w.Size, Beat: w.Beat, Lease: w.Lease})
 	}

@@ -20,6 +20,7 @@ type view struct {
 	lost        time.Duration // when it will be called dead, if it stays silent
 	found       time.Duration // when it will be found again, if it can be reached
 	left        bool          // it said goodbye
+	since       time.Duration // when that was last news
 }
 
 // announce hands the node's state to gossip, which spreads it soon, mostly.
@@ -87,7 +88,7 @@ func (n *node) gossip() {
 // member tells the core what gossip believes.
 func (n *node) member(m *node, alive bool) {
 	v := n.view[m.conf.Name]
-	v.alive, v.lost, v.found, v.left = alive, 0, 0, false
+	v.alive, v.lost, v.found, v.left, v.since = alive, 0, 0, false, n.w.now
 	if alive {
 		v.incarnation = m.incarnation
 	}

@@ -5,10 +5,10 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
+	"github.com/legion-cron/legion-cron/cmd/internal/slots"
+	"github.com/legion-cron/legion-cron/jobs"
 	"github.com/legion-cron/legion-cron/legion"
 )
 
@@ -39,11 +39,20 @@ type node struct {
 	lords                 map[string]*reign
 	held                  map[string]uint64 // by legion: the term whose hooks still run
 	gave                  map[string]uint64 // by legion: the latest term given back
-	proposals             map[uint64]proposed
+	proposals             map[uint64]func(committed bool)
 	lastID                uint64
 	legions               map[string]legion.Legion // as last configured
 	view                  map[string]*view         // what gossip knows of the others
 	state                 legion.NodeState         // what gossip says of this node
+
+	jobs      []jobs.Job
+	slots     *slots.Core
+	inbox     []slots.Event
+	deciding  bool // about what is in the inbox, soon
+	slotTimer int
+	runs      map[string]*run
+	outbox    []jobs.Record // for the voters
+	sending   bool
 }
 
 type backlog struct {
@@ -53,15 +62,9 @@ type backlog struct {
 
 // A reign is one lordship, as the shell sees it.
 type reign struct {
-	term  uint64
-	over  bool
-	why   string          // it is over
-	known map[string]bool // slots that are claimed or being claimed
-}
-
-type proposed struct {
-	slot  string
-	reign *reign
+	term uint64
+	over bool
+	why  string // it is over
 }
 
 // awake reports whether the node's process runs and would answer a probe.
@@ -78,7 +81,7 @@ func (n *node) start() {
 	n.up, n.paused, n.suspended, n.stopping = true, false, false, false
 	n.incarnation, n.backlog, n.waiting = w.newID(), nil, nil
 	n.durable, n.lastID = 0, 0
-	n.lords, n.proposals, n.view = map[string]*reign{}, map[uint64]proposed{}, map[string]*view{}
+	n.lords, n.proposals, n.view = map[string]*reign{}, map[uint64]func(bool){}, map[string]*view{}
 	n.held, n.gave = map[string]uint64{}, map[string]uint64{}
 	n.state, n.legions = legion.NodeState{}, n.conf.Legions
 	w.line("%s starts", n.conf.Name)
@@ -88,7 +91,7 @@ func (n *node) start() {
 	}, n.disk.load(), n.clock.read(w.now), rand.New(rand.NewPCG(w.rng.Uint64(), 1)))
 	n.step(legion.Tick{})
 	n.every(w.between(50*time.Millisecond, 500*time.Millisecond), time.Second, n.gossip)
-	n.every(w.between(0, time.Second), time.Second, n.propose)
+	n.startSlots()
 }
 
 // crash ends the process at once.
@@ -114,6 +117,7 @@ func (n *node) stop() {
 	}
 	n.stopping = true
 	n.w.line("%s is told to stop", n.conf.Name)
+	n.decide(slots.Close{})
 	n.step(legion.Stop{})
 	life := n.life
 	n.w.in(10*time.Second, func() {
@@ -272,7 +276,7 @@ func (n *node) do(a legion.Action) (stopped bool) {
 	w := n.w
 	switch a := a.(type) {
 	case legion.Persist:
-		n.disk.queue = append(n.disk.queue, a)
+		n.disk.queue = append(n.disk.queue, write{Persist: a})
 	case legion.Send:
 		w.mark(a.Message.Seq, a.After)
 		w.check.sends(n, a.Message.Body)
@@ -285,16 +289,17 @@ func (n *node) do(a legion.Action) (stopped bool) {
 		n.announce(a.State)
 	case legion.Reign:
 		w.check.reign(n, a)
-		r := &reign{term: a.Term, known: maps.Clone(n.disk.claims[a.Legion])}
-		if r.known == nil {
-			r.known = map[string]bool{}
+		n.lords[a.Legion] = &reign{term: a.Term}
+		if a.Legion == legion.ClusterLegion {
+			break
 		}
-		for _, s := range a.States {
-			for slot := range strings.SplitSeq(string(s.State), "\n") {
-				r.known[slot] = true
-			}
+		n.decide(slots.Reign{Reign: a})
+		ready := func() { n.decide(slots.Ready{Legion: a.Legion, Term: a.Term}) }
+		if w.calm || w.maybe(0.5) {
+			ready()
+		} else {
+			n.in(w.between(0, 500*time.Millisecond), ready)
 		}
-		n.lords[a.Legion] = r
 	case legion.Unreign:
 		w.mark(a.Term)
 		if r := n.lords[a.Legion]; r != nil && r.term == a.Term {
@@ -306,18 +311,16 @@ func (n *node) do(a legion.Action) (stopped bool) {
 			hooks = n.hooks
 		}
 		n.held[a.Legion] = a.Term
-		n.in(hooks, func() {
-			delete(n.held, a.Legion)
-			n.step(legion.LetGo{Legion: a.Legion, Term: a.Term})
-		})
-	case legion.Wrote:
-		p := n.proposals[a.ID]
-		delete(n.proposals, a.ID)
-		if a.Committed {
-			w.check.started(n, p.slot)
-		} else {
-			delete(p.reign.known, p.slot)
+		if a.Legion == legion.ClusterLegion {
+			n.in(hooks, func() { n.act(slots.LetGo{Legion: a.Legion, Term: a.Term}) })
+			break
 		}
+		n.decide(slots.Unreign{Unreign: a})
+		n.in(hooks, func() { n.decide(slots.Unhooked{Legion: a.Legion, Term: a.Term}) })
+	case legion.Wrote:
+		done := n.proposals[a.ID]
+		delete(n.proposals, a.ID)
+		done(a.Committed)
 	case legion.Merge:
 		n.merge(a)
 	case legion.Stopped:
@@ -380,22 +383,6 @@ func (n *node) trusted(l string) bool {
 	}
 	_, ok := n.core.Trusted(n.clock.read(n.w.now), l, r.term)
 	return ok
-}
-
-// propose claims the current slot of each legion in which this node is lord.
-func (n *node) propose() {
-	for _, l := range slices.Sorted(maps.Keys(n.lords)) {
-		r := n.lords[l]
-		at := n.clock.read(n.w.now).Wall.Sub(epoch) / n.w.Slot
-		slot := l + "/" + strconv.Itoa(int(at))
-		if l == legion.ClusterLegion || r == nil || r.known[slot] || !n.trusted(l) {
-			continue
-		}
-		r.known[slot] = true
-		n.lastID++
-		n.proposals[n.lastID] = proposed{slot, r}
-		n.step(legion.Propose{ID: n.lastID, Legion: l, Term: r.term, Payload: []byte(slot)})
-	}
 }
 
 // setRate makes the clocks run at a rate, Boot slewed against Raw.

@@ -260,7 +260,7 @@ func (s *script) pass(d time.Duration, stop func() bool) {
 
 // cluster makes a world in which nothing goes wrong by itself.
 func (s *script) cluster(args []string) {
-	c := Conf{Fixed: true, Beat: 300 * time.Millisecond, Lease: 2 * time.Second, Slot: time.Second,
+	c := Conf{Fixed: true, Beat: 300 * time.Millisecond, Lease: 2 * time.Second,
 		Net: NetConf{Delay: 200 * time.Microsecond, Jitter: 200 * time.Microsecond}}
 	set := map[string]string{"size": "0", "preempt": "true", "legions": "1", "unsafe": "0"}
 	for _, arg := range args {

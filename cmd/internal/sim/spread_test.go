@@ -52,7 +52,7 @@ type town struct {
 }
 
 func newTown(t *testing.T, seed uint64, nodes, legions int) *town {
-	c := Conf{Size: 3, Beat: 300 * time.Millisecond, Lease: 2 * time.Second, Slot: 1000 * time.Hour,
+	c := Conf{Size: 3, Beat: 300 * time.Millisecond, Lease: 2 * time.Second,
 		Net: NetConf{Delay: 200 * time.Microsecond, Jitter: 200 * time.Microsecond}}
 	for i := range nodes + 1 {
 		n := NodeConf{Name: fmt.Sprintf("n%02d", i), Vote: true, Legions: map[string]legion.Legion{}}

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/legion-cron/legion-cron/jobs"
 	"github.com/legion-cron/legion-cron/legion"
 )
 
@@ -28,6 +29,8 @@ type World struct {
 	// never have an electorate again. It must do nothing wrong all the same.
 	ruthless bool
 	wishes   map[string]wish // by cluster
+	wiped    bool            // some disk was lost
+	jobs     []jobs.Job      // of all nodes, but for those that were reconfigured
 	calm     bool            // no more faults: the timings of a healthy machine
 	failed   error
 }
@@ -38,9 +41,7 @@ type Conf struct {
 	Size        int
 	Fixed       bool // nobody changes the electorate
 	Beat, Lease time.Duration
-	// Slot is how long the slot of a legion lasts before the next is due.
-	Slot time.Duration
-	Net  NetConf
+	Net         NetConf
 	// Stall is how often a disk write takes up to StallFor.
 	Stall    float64
 	StallFor time.Duration

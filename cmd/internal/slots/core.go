@@ -91,11 +91,13 @@ type timer struct {
 // New returns a Core without jobs. Randomness is for run ids alone: no two
 // nodes may be given the same.
 func New(cfg Config, now legion.Now, rng *rand.Rand) *Core {
+	own := newReign("", 0, normal(now.Wall))
+	own.known, own.ready = true, true
 	return &Core{
-		cfg: cfg, rng: rng, now: now, started: normal(now.Wall),
+		cfg: cfg, rng: rng, now: now, started: own.since,
 		engine:  scheduler.NewEngine(0),
 		jobs:    map[string]*Entry{},
-		reigns:  map[string]*reign{"": {since: normal(now.Wall), known: true, ready: true, claims: map[string]jobs.Record{}}},
+		reigns:  map[string]*reign{"": own},
 		leaving: map[string]*leaving{},
 		greeted: map[string]bool{},
 		living:  map[string]map[string]jobs.Record{},
@@ -244,6 +246,7 @@ func (c *Core) commit(r *reign, b *decision) {
 	if len(b.Records) == 0 && len(b.Marks) == 0 {
 		return
 	}
+	r.asked[b] = true
 	for _, rec := range b.starts {
 		r.claims[rec.Run] = rec
 	}
@@ -277,6 +280,7 @@ func (c *Core) committed(r *reign, b *decision, err error) {
 		c.later(r, commitRetry, func() { c.commit(r, b) })
 		return
 	}
+	delete(r.asked, b)
 	for _, rec := range b.starts {
 		delete(r.claims, rec.Run)
 		if e := c.jobs[Key(r.legion, rec.Job)]; e != nil {

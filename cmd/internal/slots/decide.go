@@ -34,11 +34,18 @@ func (c *Core) slot(e *Entry, at time.Time) jobs.Slot {
 	return s
 }
 
+// mark is the job's mark at an instant, or where it is if that is further on:
+// in one reign it never goes back.
 func (c *Core) mark(r *reign, e *Entry, at time.Time) jobs.Mark {
 	m := jobs.Mark{Legion: e.Legion, Job: e.Name, Timing: e.Timing(), At: at.UTC(), Term: r.term}
 	if e.Legion == "" {
 		m.Node = c.cfg.Node
 	}
+	if old := r.marks[e.Name]; old.At.After(m.At) {
+		m.At = old.At
+	}
+	m = m.Normal()
+	r.marks[e.Name] = m
 	return m
 }
 
@@ -212,6 +219,7 @@ func (c *Core) enqueue(r *reign, e *Entry, rec jobs.Record, b *decision, most in
 	}
 	c.queued[e.Key()] = append(q, rec)
 	b.add(rec)
+	c.decided(r, rec, b)
 }
 
 // skipped is the end of a queued slot that is not run.
@@ -249,6 +257,18 @@ func (c *Core) claim(r *reign, rec jobs.Record, b *decision) {
 	b.add(rec)
 	b.starts = append(b.starts, rec)
 	c.live(rec)
+	c.decided(r, rec, b)
+}
+
+// decided has the mark of a slot's job be committed together with what is said
+// of the slot. It is there already, mostly. But a lord may have its mark from
+// one disk alone, left there by a write that no quorum took; and a lord after
+// it that has neither seen that mark nor, once the slot is settled, the slot,
+// would decide about it once more.
+func (c *Core) decided(r *reign, rec jobs.Record, b *decision) {
+	if c.scheduled(rec) {
+		b.Marks = append(b.Marks, c.mark(r, c.jobs[Key(rec.Slot.Legion, rec.Job)], rec.At))
+	}
 }
 
 // nextAttempt is the attempt after last of the same slot.

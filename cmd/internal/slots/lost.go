@@ -40,22 +40,43 @@ func (c *Core) lose(r *reign, rec jobs.Record, why string) {
 	c.do(Note{Warn: true, Event: "run-ended", Text: "run lost", Legion: r.legion, Term: r.term, Record: rec})
 	b := &decision{}
 	b.add(rec)
+	c.decided(r, rec, b)
 	c.commit(r, b)
 	c.ended(rec)
 }
 
 // observe takes note of what other nodes say of their runs: one that has ended
-// stands in nobody's way any more, and one that this lord had not heard of may
-// have left its slot to go on.
+// stands in nobody's way any more.
 func (c *Core) observe(recs []jobs.Record) {
 	for _, rec := range recs {
 		if rec.Slot.Legion == "" || !rec.State.Settled() || c.mine[rec.Run] {
 			continue
 		}
-		if _, ok := c.living[Key(rec.Slot.Legion, rec.Job)][rec.Run]; ok || rec.State == jobs.NeverStarted || rec.State == jobs.Lost {
+		if _, ok := c.living[Key(rec.Slot.Legion, rec.Job)][rec.Run]; ok {
 			c.ended(rec)
+		} else {
+			c.surprise(rec)
 		}
 	}
+}
+
+// surprise takes the end of a run that this lord had not heard of, and whose
+// slot may have been left to go on. What else became of the slot it may not
+// have heard of either, so it asks before it acts.
+func (c *Core) surprise(rec jobs.Record) {
+	e, r := c.jobs[Key(rec.Slot.Legion, rec.Job)], c.reigns[rec.Slot.Legion]
+	if e == nil || r == nil || !r.open || c.closing || !c.willing(e, rec) || !c.newest(rec) || len(c.recalls) >= maxAsking {
+		return
+	}
+	questions := map[string][]jobs.Record{}
+	for _, voter := range r.voters {
+		questions[voter] = []jobs.Record{rec}
+	}
+	c.ask(r, questions, func(said []jobs.Record, err error) {
+		if err == nil { // else the next reign finds it
+			c.keep(r, jobs.Batch{Records: said}, func() { c.goOn(rec) })
+		}
+	})
 }
 
 // askAround asks the nodes of other nodes' runs how they are. Mostly they have

@@ -16,17 +16,27 @@ type reign struct {
 	term   uint64
 	since  time.Time // on the wall
 	states []legion.VoterState
-	known  bool // what the voters had written has been read
-	ready  bool // nothing else holds it back
-	open   bool // its slots are decided
+	voters []string          // the others of the quorum that elected it
+	had    map[jobs.Key]bool // unsettled here before they were heard
+	known  bool              // what the voters had written has been read
+	ready  bool              // nothing else holds it back
+	open   bool              // its slots are decided
 	opened time.Time
 	// claims have been asked for, by run id, and not been answered with yes.
 	claims map[string]jobs.Record
 	stray  []jobs.Record         // claims of this node's that were found without a run
-	voters []string              // other nodes, that elected it
+	asked  map[*decision]bool    // that no quorum has taken yet
+	marks  map[string]jobs.Mark  // by job: the latest, found or asked for
 	pauses map[string]jobs.Pause // by job; "": of all
 	execs  map[string]execMark   // by job
 	orders map[uint64]bool       // that wait for their write
+}
+
+func newReign(legionName string, term uint64, since time.Time) *reign {
+	return &reign{
+		legion: legionName, term: term, since: since,
+		claims: map[string]jobs.Record{}, asked: map[*decision]bool{}, marks: map[string]jobs.Mark{},
+	}
 }
 
 // begin takes over what the voters had written.
@@ -34,8 +44,12 @@ func (c *Core) begin(a legion.Reign) {
 	if old := c.reigns[a.Legion]; old != nil {
 		c.drop(old)
 	}
-	r := &reign{legion: a.Legion, term: a.Term, since: c.wall(), states: a.States, claims: map[string]jobs.Record{}}
+	r := newReign(a.Legion, a.Term, c.wall())
+	r.states, r.had = a.States, map[jobs.Key]bool{}
 	c.reigns[a.Legion] = r
+	for _, rec := range c.cfg.Ledger.Unsettled(a.Legion).Records {
+		r.had[rec.Key()] = true
+	}
 	var told jobs.Batch
 	for _, s := range a.States {
 		if s.Voter != c.cfg.Node {
@@ -98,15 +112,20 @@ func (c *Core) tryOpen(r *reign) {
 // open takes over the living runs and the queue of a legion, and sets its jobs
 // going.
 func (c *Core) open(r *reign) {
-	r.open, r.opened, r.states = true, c.wall(), nil
+	r.open, r.opened, r.states, r.had = true, c.wall(), nil, nil
 	known := c.cfg.Ledger.Unsettled(r.legion)
 	r.recollectOrders(known.Marks)
+	for _, m := range known.Marks {
+		if m.Node == "" || m.Node == c.cfg.Node {
+			r.marks[m.Job] = m
+		}
+	}
 	if err := c.adopt(r, known.Records); err != nil {
 		c.abandon(r, err)
 		return
 	}
 	c.look = 0
-	c.setJobs(r, known.Marks, func(*Entry) bool { return true })
+	c.setJobs(r, func(*Entry) bool { return true })
 	c.skipPaused(r)
 	c.resume(r)
 	c.nextAll(r.legion)
@@ -134,7 +153,7 @@ func (c *Core) adopt(r *reign, known []jobs.Record) error {
 		own := rec.Node == c.cfg.Node && rec.Incarnation == c.cfg.Incarnation
 		switch {
 		case lives:
-		case void[rec.Key()]:
+		case void[rec.Key()] || rec.State <= jobs.Claimed && c.ahead(r, rec):
 			// Whoever wrote it had no quorum: it was never started. That it is
 			// settled keeps it from being told to every lord to come.
 			b.add(c.neverStarted(rec, "no quorum had it"))
@@ -159,6 +178,19 @@ func (c *Core) adopt(r *reign, known []jobs.Record) error {
 	}
 	c.commit(r, b)
 	return nil
+}
+
+// ahead reports whether a slot is one that the engine has yet to come to: had
+// the record of it been committed, so had a mark that is as far on.
+func (c *Core) ahead(r *reign, rec jobs.Record) bool {
+	m, ok := r.marks[rec.Job]
+	return ok && rec.At.After(m.At) && c.scheduled(rec)
+}
+
+// scheduled reports whether a slot is one of its job's schedule.
+func (c *Core) scheduled(rec jobs.Record) bool {
+	e := c.jobs[Key(rec.Slot.Legion, rec.Job)]
+	return e != nil && !rec.At.IsZero() && e.Schedule.Kind().Has(cronspec.Clock) && e.Schedule.Next(rec.At.Add(-1)).Equal(rec.At)
 }
 
 // sortQueue has the oldest slot be the next.
@@ -186,44 +218,45 @@ func (c *Core) void(recs []jobs.Record) (map[jobs.Key]bool, error) {
 	return void, nil
 }
 
-// setJobs sets the wanted jobs of an owner going from their marks. A job that
-// goes already must not be wanted: its newest mark may still be on its way. One
+// setJobs sets the wanted jobs of an owner going from their marks. One
 // without a mark of its timing has no past: its first mark is written before
 // its first slot can be due.
-func (c *Core) setJobs(r *reign, marks []jobs.Mark, wanted func(*Entry) bool) {
-	past := map[string]jobs.Mark{}
-	for _, m := range marks {
-		past[m.Job] = m
-	}
+func (c *Core) setJobs(r *reign, wanted func(*Entry) bool) {
 	now := c.wall()
-	var first jobs.Batch
-	var fresh []*Entry
+	first := &decision{}
+	fresh := map[*Entry]time.Time{}
 	for _, key := range sorted(c.jobs) {
 		e := c.jobs[key]
 		if e.Legion != r.legion || !e.Schedule.Kind().Has(cronspec.Clock) || !wanted(e) {
 			continue
 		}
-		if m, ok := past[e.Name]; ok && m.Timing == e.Timing() {
+		m, ok := r.marks[e.Name]
+		if ok && m.Timing == e.Timing() {
 			c.engine.Set(now, key, e.Schedule, m.At)
 			continue
 		}
-		first.Marks = append(first.Marks, c.mark(r, e, now))
-		fresh = append(fresh, e)
+		// A clock that was ahead of this one may have set a mark that is yet to
+		// come; what it started has the names of slots until then.
+		m = c.mark(r, e, now)
+		first.Marks = append(first.Marks, m)
+		fresh[e] = m.At
 	}
 	if len(fresh) > 0 {
-		c.firstMarks(r, first, fresh, now)
+		c.firstMarks(r, first, fresh)
 	}
 }
 
-func (c *Core) firstMarks(r *reign, first jobs.Batch, fresh []*Entry, at time.Time) {
-	c.write(r, first, func(err error) {
+func (c *Core) firstMarks(r *reign, first *decision, fresh map[*Entry]time.Time) {
+	r.asked[first] = true
+	c.write(r, first.Batch, func(err error) {
 		if err != nil {
-			c.later(r, commitRetry, func() { c.firstMarks(r, first, fresh, at) })
+			c.later(r, commitRetry, func() { c.firstMarks(r, first, fresh) })
 			return
 		}
-		for _, e := range fresh {
-			if c.jobs[e.Key()] == e {
-				c.engine.Set(c.now.Wall, e.Key(), e.Schedule, at)
+		delete(r.asked, first)
+		for _, key := range sorted(c.jobs) { // the engine keeps the order
+			if from, ok := fresh[c.jobs[key]]; ok {
+				c.engine.Set(c.now.Wall, key, c.jobs[key].Schedule, from)
 			}
 		}
 	})
@@ -341,6 +374,6 @@ func (c *Core) configure(entries map[string]*Entry) {
 			}
 		}
 		c.commit(r, b)
-		c.setJobs(r, c.cfg.Ledger.Unsettled(owner).Marks, changed)
+		c.setJobs(r, changed)
 	}
 }

@@ -38,10 +38,19 @@ func (c *Core) recall(r *reign) {
 		c.tryOpen(r)
 		return
 	}
+	c.ask(r, questions, func(said []jobs.Record, err error) { c.recalled(r, said, err) })
+}
+
+// ask asks voters; then is told, unless the reign has ended before.
+func (c *Core) ask(r *reign, questions map[string][]jobs.Record, then func([]jobs.Record, error)) {
+	if len(questions) == 0 {
+		then(nil, nil)
+		return
+	}
 	c.lastID++
 	c.recalls[c.lastID] = func(said []jobs.Record, err error) {
 		if c.reigns[r.legion] == r {
-			c.recalled(r, said, err)
+			then(said, err)
 		}
 	}
 	c.do(AskVoters{ID: c.lastID, Legion: r.legion, Term: r.term, Questions: questions})
@@ -94,20 +103,21 @@ func (c *Core) doubts(r *reign) (map[string][]jobs.Record, error) {
 		if s.Voter == c.cfg.Node {
 			continue
 		}
-		q := slices.Clone(stranded)
+		told := r.had // a voter that has the same as this node had
 		if !s.Same {
 			b, err := jobs.DecodeBatch(s.State)
 			if err != nil {
 				return nil, err
 			}
-			told := make(map[jobs.Key]bool, len(b.Records))
+			told = make(map[jobs.Key]bool, len(b.Records))
 			for _, rec := range b.Records {
 				told[rec.Key()] = true
 			}
-			for _, rec := range known {
-				if !told[rec.Key()] {
-					q = append(q, rec)
-				}
+		}
+		q := slices.Clone(stranded)
+		for _, rec := range known {
+			if !told[rec.Key()] {
+				q = append(q, rec)
 			}
 		}
 		if len(q) > 0 {
@@ -126,7 +136,7 @@ func (c *Core) stranded(r *reign) ([]jobs.Record, error) {
 	}
 	return slices.DeleteFunc(recs, func(rec jobs.Record) bool {
 		e := c.jobs[Key(r.legion, rec.Job)]
-		return e == nil || !c.willing(e, rec)
+		return e == nil || !c.willing(e, rec) || !c.newest(rec)
 	}), nil
 }
 
@@ -204,7 +214,8 @@ func (c *Core) goOn(last jobs.Record) bool {
 	return true
 }
 
-// newest reports whether nothing has become of a slot after an attempt of it.
+// newest reports whether nothing has become of a slot after an attempt of it,
+// as far as is written here or asked for.
 func (c *Core) newest(last jobs.Record) bool {
 	for _, runs := range c.living {
 		for _, rec := range runs {
@@ -218,12 +229,19 @@ func (c *Core) newest(last jobs.Record) bool {
 			return false
 		}
 	}
+	key := last.Key()
+	for b := range c.reigns[last.Slot.Legion].asked {
+		for _, rec := range b.Records {
+			if rec.Concerns(last.Slot) && rec.Key() != key && (rec.Attempt == 0 || rec.Attempt >= last.Attempt) {
+				return false
+			}
+		}
+	}
 	all, err := c.cfg.Ledger.Slots(last.Slot)
 	if err != nil {
 		c.do(Note{Warn: true, Text: "look a slot up", Legion: last.Slot.Legion, Record: last, Err: err})
 		return false
 	}
-	key := last.Key()
 	stands := false
 	for _, other := range all {
 		switch {
@@ -233,5 +251,5 @@ func (c *Core) newest(last jobs.Record) bool {
 			return false
 		}
 	}
-	return stands || len(all) == 0
+	return stands
 }

@@ -1,0 +1,211 @@
+package sim
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/legion-cron/legion-cron/cmd/internal/slots"
+	"github.com/legion-cron/legion-cron/jobs"
+)
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
+
+// An era is the time for which a job of one cluster has had one timing.
+type era struct {
+	timing   string
+	from, to time.Time // marks
+}
+
+// slotChecker knows what was promised about slots.
+type slotChecker struct {
+	starts   map[string]string // by cluster, slot and attempt: who
+	words    map[string]map[jobs.Key]jobs.Record
+	eras     map[string][]era // by cluster and job
+	schedule map[string]*slots.Entry
+	outcomes int
+}
+
+func (c *slotChecker) init() {
+	c.starts, c.words, c.eras = map[string]string{}, map[string]map[jobs.Key]jobs.Record{}, map[string][]era{}
+	c.schedule = map[string]*slots.Entry{}
+}
+
+// started checks P2.
+func (c *checker) started(n *node, r jobs.Record) {
+	c.claims++
+	n.w.line("%s starts slot %v", n.conf.Name, r)
+	if n.unsafe(r.Legion) {
+		return
+	}
+	key := n.cluster() + "/" + r.Slot.String() + "#" + strconv.Itoa(r.Attempt)
+	if by, ok := c.slots.starts[key]; ok {
+		n.w.fail("P2: %s starts slot %s, attempt %d, which %s has started", n.conf.Name, r.Slot, r.Attempt, by)
+	}
+	c.slots.starts[key] = n.conf.Name
+}
+
+// decided checks that nothing is missed that might have been run.
+func (c *checker) decided(n *node, a slots.Commit) {
+	now := n.wall()
+	for _, r := range a.Batch.Records {
+		if r.State != jobs.Missed || r.Reason == "superseded" {
+			continue
+		}
+		last := r.At
+		if r.Count > 1 {
+			last = r.To
+		}
+		for _, j := range n.jobs {
+			if j.Legion == r.Legion && j.Name == r.Job && j.CatchUp > 0 && now.Sub(last) < j.CatchUp {
+				n.w.fail("P3: %s misses %v %v after it was due, with catch_up = %v", n.conf.Name, r, now.Sub(last), j.CatchUp)
+			}
+		}
+	}
+}
+
+// acknowledged takes note of what must not be lost any more.
+func (c *checker) acknowledged(n *node, b jobs.Batch) {
+	cluster := n.cluster()
+	words := c.slots.words[cluster]
+	if words == nil {
+		words = map[jobs.Key]jobs.Record{}
+		c.slots.words[cluster] = words
+	}
+	for _, r := range b.Records {
+		if old, ok := words[r.Key()]; ok {
+			r = jobs.Merge(old, r)
+		}
+		words[r.Key()] = r.Normal()
+	}
+	for _, m := range b.Marks {
+		key := cluster + "/" + slots.Key(m.Legion, m.Job)
+		all := c.slots.eras[key]
+		atSlot := c.slots.schedule[m.Timing].Schedule.Next(m.At.Add(-1)).Equal(m.At)
+		if len(all) == 0 || all[len(all)-1].timing != m.Timing || !atSlot { // a job without a past
+			all = append(all, era{timing: m.Timing, from: m.At, to: m.At})
+		}
+		last := &all[len(all)-1]
+		if m.At.After(last.to) {
+			last.to = m.At
+		}
+		c.slots.eras[key] = all
+	}
+}
+
+// learn remembers what schedules there are.
+func (c *slotChecker) learn(entries map[string]*slots.Entry) {
+	for _, e := range entries {
+		c.schedule[e.Timing()] = e
+	}
+}
+
+// ledgers merges what the nodes of each cluster have written, as a question for
+// history does: a node that has lost its vote may be the only one to remember.
+func (w *World) ledgers() map[string]*store {
+	all := map[string]*store{}
+	for _, n := range w.nodes {
+		c := n.cluster()
+		if c == "" {
+			continue
+		}
+		if all[c] == nil {
+			all[c] = newStore()
+		}
+		for _, r := range n.disk.store.records {
+			all[c].merge(jobs.Batch{Records: []jobs.Record{r}})
+		}
+		for _, m := range n.disk.store.marks {
+			all[c].merge(jobs.Batch{Marks: []jobs.Mark{m}})
+		}
+	}
+	return all
+}
+
+// slotsSettled waits until every slot must have its outcome, and checks P3 and
+// P10. Where a disk was lost nothing is promised of history.
+func (w *World) slotsSettled() error {
+	if w.wiped || len(w.jobs) == 0 {
+		return w.failed
+	}
+	if err := w.Run(w.now + lostAfter + noticeMax + rejoinMax); err != nil {
+		return err
+	}
+	for cluster, s := range w.ledgers() {
+		if problem := w.settled(cluster, s); problem != "" {
+			w.fail("%s", problem)
+		}
+	}
+	return w.failed
+}
+
+// recent is how young a slot may be that has not ended.
+const recent = 8 * time.Second
+
+func (w *World) settled(cluster string, s *store) string {
+	for _, key := range slices.SortedFunc(maps.Keys(w.check.slots.words[cluster]), jobs.Key.Compare) {
+		word := w.check.slots.words[cluster][key]
+		if got, ok := s.records[key]; !ok || jobs.Merge(got, word) != got {
+			return fmt.Sprintf("P10: %v was acknowledged, and there is %v", word, got)
+		}
+	}
+	for _, j := range w.jobs {
+		key := cluster + "/" + slots.Key(j.Legion, j.Name)
+		mark := s.marks[jobs.MarkKey{Legion: j.Legion, Job: j.Name}]
+		what := map[time.Time][]jobs.Record{}
+		var rows []jobs.Record
+		for _, r := range s.all(j.Legion, j.Name) {
+			if r.Count > 1 {
+				rows = append(rows, r)
+			} else {
+				what[r.At] = append(what[r.At], r)
+			}
+		}
+		eras := w.check.slots.eras[key]
+		for i, e := range eras {
+			entry := w.check.slots.schedule[e.timing]
+			if i == len(eras)-1 && e.timing == mark.Timing && mark.At.After(e.to) {
+				e.to = mark.At
+			}
+			for at := entry.Schedule.Next(e.from); !at.After(e.to); at = entry.Schedule.Next(at) {
+				outcome := slices.Clone(what[at.UTC()])
+				for _, row := range rows {
+					if !at.Before(row.At) && !at.After(row.To) {
+						outcome = append(outcome, row)
+					}
+				}
+				if problem := w.outcome(outcome, e.to.Sub(at) < recent); problem != "" {
+					return fmt.Sprintf("P3: %s/%s@%v: %s: %v", j.Legion, j.Name, at.Format(time.TimeOnly), problem, outcome)
+				}
+				w.check.slots.outcomes++
+			}
+		}
+		if lord := w.lord(j.Legion, cluster); lord != nil && mark.Timing == j.Timing() && lord.wall().Sub(mark.At) > recent {
+			return fmt.Sprintf("P3: %s decides nothing about %s/%s since %v", lord.conf.Name, j.Legion, j.Name, mark.At.Format(time.TimeOnly))
+		}
+	}
+	return ""
+}
+
+// outcome says what is wrong with what became of a slot.
+func (w *World) outcome(recs []jobs.Record, young bool) string {
+	if len(recs) == 0 {
+		return "no outcome"
+	}
+	attempts := map[int]int{}
+	for _, r := range recs {
+		attempts[r.Attempt]++
+		if !r.State.Settled() && !young {
+			return "not settled"
+		}
+	}
+	for n, times := range attempts {
+		if times > 1 || n == 0 && len(attempts) > 1 {
+			return "more than one outcome"
+		}
+	}
+	return ""
+}

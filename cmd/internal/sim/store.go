@@ -1,0 +1,155 @@
+package sim
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/legion-cron/legion-cron/jobs"
+)
+
+// A store is what is durable of slots: jobs/ledger without a file. It merges as
+// that does, and returns what that returns.
+type store struct {
+	records  map[jobs.Key]jobs.Record
+	slots    map[jobs.Slot][]jobs.Key
+	rows     map[jobs.Key]bool // of missed slots
+	stranded map[jobs.Key]bool
+	owed     map[jobs.Key]bool // this node's own last words that no quorum is known to have
+	marks    map[jobs.MarkKey]jobs.Mark
+	tables   map[string]*jobs.Table
+}
+
+func newStore() *store {
+	return &store{
+		records: map[jobs.Key]jobs.Record{}, slots: map[jobs.Slot][]jobs.Key{}, rows: map[jobs.Key]bool{},
+		stranded: map[jobs.Key]bool{}, owed: map[jobs.Key]bool{}, marks: map[jobs.MarkKey]jobs.Mark{}, tables: map[string]*jobs.Table{},
+	}
+}
+
+func (s *store) table(legion string) *jobs.Table {
+	if s.tables[legion] == nil {
+		s.tables[legion] = &jobs.Table{}
+	}
+	return s.tables[legion]
+}
+
+func (s *store) merge(b jobs.Batch) {
+	for _, r := range b.Records {
+		key := r.Key()
+		if old, ok := s.records[key]; ok {
+			if r = jobs.Merge(old, r); r == old {
+				continue
+			}
+		} else {
+			r = r.Normal()
+			s.slots[r.Slot] = append(s.slots[r.Slot], key)
+		}
+		s.records[key] = r
+		set(s.rows, key, r.Count > 1)
+		set(s.stranded, key, r.State == jobs.NeverStarted || r.State == jobs.Lost)
+		s.table(r.Legion).Put(r)
+	}
+	for _, m := range b.Marks {
+		if old, ok := s.marks[m.Key()]; ok {
+			m = jobs.MergeMark(old, m)
+		}
+		s.marks[m.Key()] = m.Normal()
+		s.table(m.Legion).PutMark(m)
+	}
+}
+
+func set[K comparable](m map[K]bool, key K, in bool) {
+	if in {
+		m[key] = true
+	} else {
+		delete(m, key)
+	}
+}
+
+// Unsettled implements slots.Ledger.
+func (s *store) Unsettled(legion string) jobs.Batch { return s.table(legion).Batch() }
+
+// Slots implements slots.Ledger.
+func (s *store) Slots(about ...jobs.Slot) ([]jobs.Record, error) {
+	return s.standing(s.raw(about)), nil
+}
+
+// raw is all that is known of slots, in the order of keys.
+func (s *store) raw(about []jobs.Slot) (all []jobs.Record) {
+	for _, slot := range about {
+		for _, key := range slices.SortedFunc(slices.Values(s.slots[slot.Normal()]), jobs.Key.Compare) {
+			all = append(all, s.records[key])
+		}
+	}
+	return all
+}
+
+// about is all that there is about slots, with the rows that they are in.
+func (s *store) about(slots []jobs.Slot) []jobs.Record {
+	all := slices.Clone(slots)
+	for _, key := range s.sorted(s.rows) {
+		row := s.records[key]
+		if !slices.Contains(all, row.Slot) && slices.ContainsFunc(slots, row.Concerns) {
+			all = append(all, row.Slot)
+		}
+	}
+	return s.raw(all)
+}
+
+// standing leaves out what is void.
+func (s *store) standing(records []jobs.Record) []jobs.Record {
+	return slices.DeleteFunc(records, func(r jobs.Record) bool {
+		if !r.Voidable() {
+			return false
+		}
+		about := []jobs.Slot{r.Slot}
+		if r.Count > 1 {
+			for slot := range s.slots {
+				if slot != r.Slot && r.Concerns(slot) {
+					about = append(about, slot)
+				}
+			}
+		}
+		key := r.Key()
+		return !slices.ContainsFunc(jobs.Standing(s.about(about)), func(o jobs.Record) bool { return o.Key() == key })
+	})
+}
+
+func (s *store) sorted(keys map[jobs.Key]bool) []jobs.Key {
+	return slices.SortedFunc(maps.Keys(keys), jobs.Key.Compare)
+}
+
+// Stranded implements slots.Ledger.
+func (s *store) Stranded(legion string, since time.Time, limit int) (found []jobs.Record, _ error) {
+	for _, key := range s.sorted(s.stranded) {
+		if r := s.records[key]; r.Legion == legion && !r.Scheduled.Before(since) {
+			found = append(found, r)
+		}
+	}
+	slices.SortStableFunc(found, func(a, b jobs.Record) int { return b.Scheduled.Compare(a.Scheduled) })
+	return s.standing(found[:min(len(found), limit)]), nil
+}
+
+// legions names those that anything is known of.
+func (s *store) legions() []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(s.tables)), func(l string) bool { return l == "" })
+}
+
+// all is every record of a legion's job that stands, in the order of slots.
+func (s *store) all(legion, job string) []jobs.Record {
+	var found []jobs.Record
+	for _, r := range s.records {
+		if r.Legion == legion && r.Job == job {
+			found = append(found, r)
+		}
+	}
+	slices.SortFunc(found, func(a, b jobs.Record) int {
+		if c := a.At.Compare(b.At); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Key().Slot+a.Run, b.Key().Slot+b.Run)
+	})
+	return jobs.Standing(found)
+}
