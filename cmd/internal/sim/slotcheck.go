@@ -48,9 +48,16 @@ func (c *checker) started(n *node, r jobs.Record) {
 	c.slots.starts[key] = n.conf.Name
 }
 
-// decided checks that nothing is missed that might have been run.
+// decided checks that nothing is missed that might have been run. A job without
+// a past begins an era, whether or not this node hears that its mark stands.
 func (c *checker) decided(n *node, a slots.Commit) {
 	now := n.wall()
+	for _, m := range a.Batch.Marks {
+		if entry := c.slots.schedule[m.Timing]; !entry.Schedule.Next(m.At.Add(-1)).Equal(m.At) {
+			key := n.cluster() + "/" + slots.Key(m.Legion, m.Job)
+			c.slots.eras[key] = append(c.slots.eras[key], era{m.Timing, m.At, m.At})
+		}
+	}
 	for _, r := range a.Batch.Records {
 		if r.State != jobs.Missed || r.Reason == "superseded" {
 			continue
@@ -84,8 +91,7 @@ func (c *checker) acknowledged(n *node, b jobs.Batch) {
 	for _, m := range b.Marks {
 		key := cluster + "/" + slots.Key(m.Legion, m.Job)
 		all := c.slots.eras[key]
-		atSlot := c.slots.schedule[m.Timing].Schedule.Next(m.At.Add(-1)).Equal(m.At)
-		if len(all) == 0 || all[len(all)-1].timing != m.Timing || !atSlot { // a job without a past
+		if len(all) == 0 || all[len(all)-1].timing != m.Timing {
 			all = append(all, era{timing: m.Timing, from: m.At, to: m.At})
 		}
 		last := &all[len(all)-1]
