@@ -18,11 +18,14 @@
 //     silent node is noticed after 6 to 9 s, a quick restart perhaps never.
 //   - Processes: crash and restart with their disk, freeze and thaw (the
 //     backlog then arrives newest first), stop with a death certificate.
-//   - The shell is what the daemon is to be: it fills in hashes and states from
-//     the durable ledger, lets go of lordships some time after it is told to,
-//     and once a second proposes the claim of the current slot of each legion
-//     in which it is lord and which it does not know to be claimed. A claim
-//     that is committed is "started".
+//   - The shell is what the daemon is: it fills in hashes and states from the
+//     durable ledger, carries out what the core of slots says, starts processes
+//     that take their time and may fail, answers other nodes' questions, and
+//     closes at its start what an earlier process left.
+//   - The ledger merges as jobs/ledger does, and forgets what was not durable.
+//   - Jobs of every overlap, catch_up, on_lost and on_unlord, with retries and
+//     mutexes, every second to every five, some of them on one node changed or
+//     gone for a while; wall clocks up to 3 s apart.
 //
 // # What is checked
 //

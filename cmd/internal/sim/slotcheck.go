@@ -154,11 +154,17 @@ const recent = 8 * time.Second
 func (w *World) settled(cluster string, s *store) string {
 	for _, key := range slices.SortedFunc(maps.Keys(w.check.slots.words[cluster]), jobs.Key.Compare) {
 		word := w.check.slots.words[cluster][key]
+		if w.unsafe(word.Legion) {
+			continue
+		}
 		if got, ok := s.records[key]; !ok || jobs.Merge(got, word) != got {
 			return fmt.Sprintf("P10: %v was acknowledged, and there is %v", word, got)
 		}
 	}
 	for _, j := range w.jobs {
+		if w.unsafe(j.Legion) {
+			continue // every side of a split decided for itself
+		}
 		key := cluster + "/" + slots.Key(j.Legion, j.Name)
 		mark := s.marks[jobs.MarkKey{Legion: j.Legion, Job: j.Name}]
 		what := map[time.Time][]jobs.Record{}
@@ -194,6 +200,11 @@ func (w *World) settled(cluster string, s *store) string {
 		}
 	}
 	return ""
+}
+
+// unsafe reports whether some node needs less than a majority for a legion.
+func (w *World) unsafe(l string) bool {
+	return slices.ContainsFunc(w.nodes, func(n *node) bool { return n.conf.Legions[l].Unsafe })
 }
 
 // outcome says what is wrong with what became of a slot.

@@ -25,7 +25,7 @@ func TestUnsafe(t *testing.T) {
 func unsafeWorld(seed uint64) *World {
 	w := New(seed, Conf{})
 	size := []int{2, 3, 4, 5}[w.rng.IntN(4)]
-	c := Conf{Fixed: true, Size: size, Beat: 300 * time.Millisecond, Lease: 2 * time.Second, Slot: time.Second,
+	c := Conf{Fixed: true, Size: size, Beat: 300 * time.Millisecond, Lease: 2 * time.Second,
 		Net: NetConf{Delay: 200 * time.Microsecond, Jitter: time.Millisecond, Loss: []float64{0, 0.02}[w.rng.IntN(2)]}}
 	quorum := 1 + w.rng.IntN(size/2)
 	for i := range size + w.rng.IntN(2) {
