@@ -130,19 +130,27 @@ func (d *Daemon) reloadKeys(cfg *config.Config) error {
 	if d.gossip == nil || old == nil || cfg.Cluster == nil || len(old.Keys) == 0 || len(cfg.Cluster.Keys) == 0 {
 		return nil // that needs a restart, and the caller says so
 	}
-	keys := cfg.Cluster.Keys
+	if len(d.gossip.Members()) > 1 {
+		if err := oneStep(old.Keys, cfg.Cluster.Keys); err != nil {
+			return fmt.Errorf("reload keys: %s: %w", cfg.Cluster.KeysFile, err)
+		}
+	}
+	return d.setKeys(cfg.Cluster.Keys)
+}
+
+// oneStep refuses to go from old to new keys at once, if a node that has not
+// gone there yet, or has gone before, would not be understood.
+func oneStep(old, new [][]byte) error {
 	has := func(keys [][]byte, key []byte) bool {
 		return slices.ContainsFunc(keys, func(k []byte) bool { return bytes.Equal(k, key) })
 	}
-	if len(d.gossip.Members()) > 1 {
-		if !has(old.Keys, keys[0]) {
-			return fmt.Errorf("reload keys: the first key of %s is new: other nodes may not have it; put it last, reload everywhere, then put it first", cfg.Cluster.KeysFile)
-		}
-		if !has(keys, old.Keys[0]) {
-			return fmt.Errorf("reload keys: the key in use is gone from %s: other nodes may use it still; put it last, reload everywhere, then remove it", cfg.Cluster.KeysFile)
-		}
+	switch {
+	case !has(old, new[0]):
+		return errors.New("the first key is new, and other nodes may not have it; put it last, reload everywhere, then put it first")
+	case !has(new, old[0]):
+		return errors.New("the key in use is gone, and other nodes may use it still; put it last, reload everywhere, then remove it")
 	}
-	return d.setKeys(keys)
+	return nil
 }
 
 func decodeTurn(q []byte) (t keyTurn, err error) {

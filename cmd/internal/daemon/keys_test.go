@@ -47,6 +47,25 @@ func TestTurned(t *testing.T) {
 	}
 }
 
+// The steps of a rotation by hand, in files, and those that skip one.
+func TestOneStep(t *testing.T) {
+	keys := func(text string) (all [][]byte) {
+		for _, k := range text {
+			all = append(all, []byte(string(k)))
+		}
+		return all
+	}
+	for _, tt := range []struct{ old, new, want string }{
+		{"a", "a", ""}, {"a", "ab", ""}, {"ab", "ba", ""}, {"ba", "b", ""},
+		{"a", "b", "first key is new"}, {"a", "ba", "first key is new"}, {"ab", "b", "key in use is gone"},
+	} {
+		err := oneStep(keys(tt.old), keys(tt.new))
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("from %s to %s: %v, want %q", tt.old, tt.new, err, tt.want)
+		}
+	}
+}
+
 // Whatever another node asks, the keys stay keys, and the one in use stays.
 func FuzzKeyTurn(f *testing.F) {
 	key := make([]byte, 32)

@@ -128,6 +128,26 @@ func TestRotation(t *testing.T) {
 		}
 	}
 
+	// By hand, in the files: two steps at once are refused, one is taken.
+	path := filepath.Join(other.dir, "keys")
+	third, err := exec.Command(c.bin, "keys", "generate").Output()
+	must("", err)
+	reload := func(text string) (string, error) {
+		c.write(path, text, 0o600)
+		out, err := exec.Command(c.bin, "reload", "--socket", other.socket).CombinedOutput()
+		return string(out), err
+	}
+	if out, err := reload(string(third) + string(key)); err == nil || !strings.Contains(out, "first key is new") {
+		t.Errorf("two steps at once: %v\n%s", err, out)
+	}
+	if out, err := reload(string(key) + string(third)); err != nil || !strings.Contains(out, "cluster.keys changed") {
+		t.Errorf("one step: %v\n%s", err, out)
+	}
+	if ring := c.keyring(lord); len(ring.Keys) != 2 {
+		t.Errorf("after the reload: %+v", ring)
+	}
+	must(reload(string(key)))
+
 	// The guardian of the lord has a certificate that the new key has sealed.
 	n := len(c.lines())
 	lab.Eventually(t, 10*time.Second, "two more runs", func() bool { return len(c.lines()) > n+1 })
