@@ -93,9 +93,6 @@ func (c Call) fields() []zap.Field {
 	return fields
 }
 
-// IsHook reports whether a run id is that of a hook.
-func IsHook(run string) bool { return strings.HasPrefix(run, runPrefix) }
-
 // A Host starts processes; a *runner.Host.
 type Host interface {
 	Start(runner.Spec, runner.Sink) (*runner.Process, error)

@@ -49,7 +49,7 @@ func newStage(t *testing.T) *stage {
 			return s.lord[legion] == term
 		},
 		Guard: func(legion, run string) func() {
-			if !IsHook(run) {
+			if !strings.HasPrefix(run, runPrefix) {
 				t.Errorf("run %q", run)
 			}
 			return func() {}
