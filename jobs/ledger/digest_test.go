@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"database/sql"
+	"fmt"
 	"math"
 	"os"
 	"os/exec"
@@ -207,7 +208,7 @@ func TestSQLite3(t *testing.T) {
 	}
 	ask("SELECT job, state, seconds FROM history LIMIT 1", "backup|failed|2.0")
 	ask("PRAGMA integrity_check", "ok")
-	ask("PRAGMA user_version", "3")
+	ask("PRAGMA user_version", fmt.Sprint(len(migrations)))
 	mustWrite(t, s, Writes{Records: []jobs.Record{record("backup", 0, jobs.Succeeded)}}) // the agent goes on
 	ask("SELECT count(*) FROM runs WHERE rank < 5", "0")
 	ask("SELECT sum(count) FROM digests", "2")
@@ -217,6 +218,9 @@ func TestSQLite3(t *testing.T) {
 
 	doc, err := os.ReadFile("../../docs/ledger.md")
 	must(t, err)
+	if row := fmt.Sprintf("\n| %d | ", len(migrations)); !strings.Contains(string(doc), row) {
+		t.Errorf("docs/ledger.md does not say what is new in schema %d", len(migrations))
+	}
 	_, after, found := strings.Cut(string(doc), "```sql\n")
 	queries, _, closed := strings.Cut(after, "```")
 	if !found || !closed || strings.Count(queries, ";") < 5 {
