@@ -92,6 +92,22 @@ func (w *World) voter(v legion.Voter) *node {
 	return nil
 }
 
+// intact reports whether every voter of a cluster has its disk, those to come
+// among them.
+func (w *World) intact(cluster string) bool {
+	e := w.latest(cluster)
+	if e == nil {
+		return false
+	}
+	voters := e.Voters
+	for _, m := range w.nodes {
+		if p := m.disk.pending; p != nil && m.cluster() == cluster && p.Electorate.Epoch > e.Epoch {
+			voters = slices.Concat(voters, p.Electorate.Voters)
+		}
+	}
+	return !slices.ContainsFunc(voters, func(v legion.Voter) bool { return w.voter(v) == nil })
+}
+
 // quiet reports whether no change of n's electorate is under way or wanted,
 // and whether it could do without n for ever.
 func (w *World) quiet(n *node) bool {
@@ -120,23 +136,43 @@ func (w *World) quiet(n *node) bool {
 	return left >= e.Quorum
 }
 
+// restlessness is what changes an electorate and needs no disk to be lost.
+var restlessness = []fault{
+	{1, func(w *World) (func(), time.Duration) { // a voter leaves, and thinks better of it
+		n := w.anyVoter()
+		if n == nil || !w.intact(n.cluster()) {
+			return func() {}, 0
+		}
+		n.will(false)
+		return func() { n.will(true) }, w.between(time.Second, 15*time.Second)
+	}},
+	{2, func(w *World) (func(), time.Duration) { // another size, or other times
+		n := w.anyVoter()
+		if n == nil || !w.intact(n.cluster()) || len(w.nodes) == 1 {
+			return func() {}, 0
+		}
+		for _, m := range w.nodes { // where clocks stop there may be two
+			s := legion.Settings{Size: 1 + w.rng.IntN(min(len(w.nodes), 5)), Beat: w.Beat, Lease: w.Lease}
+			if w.maybe(0.3) {
+				s.Lease = s.Lease * time.Duration(2+w.rng.IntN(3)) / 2
+			}
+			if m.awake() && m.trusted(legion.ClusterLegion) {
+				w.retold(m, s)
+			}
+		}
+		return func() {}, 0
+	}},
+}
+
 // electorateFaults are what makes an electorate change.
-var electorateFaults = []fault{
-	{5, func(w *World) (func(), time.Duration) {
+var electorateFaults = append([]fault{
+	{7, func(w *World) (func(), time.Duration) {
 		n := w.anyVoter()
 		if n == nil || !w.ruthless && !w.quiet(n) {
 			return func() {}, 0
 		}
 		n.wipe()
 		return n.start, w.between(10*time.Millisecond, 3*time.Second)
-	}},
-	{2, func(w *World) (func(), time.Duration) { // a voter leaves, and thinks better of it
-		n := w.anyVoter()
-		if n == nil || !n.awake() || !w.quiet(n) {
-			return func() {}, 0
-		}
-		n.will(false)
-		return func() { n.will(true) }, w.between(time.Second, 15*time.Second)
 	}},
 	{1, func(w *World) (func(), time.Duration) { // one that is gone is forgotten, and comes back
 		n := w.anyVoter()
@@ -151,18 +187,6 @@ var electorateFaults = []fault{
 			}
 		})
 		return n.start, noticeMax + w.between(0, 10*time.Second)
-	}},
-	{2, func(w *World) (func(), time.Duration) { // another size, or other times
-		n := w.anyVoter()
-		if n == nil || !w.quiet(n) || len(w.nodes) == 1 {
-			return func() {}, 0
-		}
-		s := legion.Settings{Size: 1 + w.rng.IntN(min(len(w.nodes), 5)), Beat: w.Beat, Lease: w.Lease}
-		if w.maybe(0.3) {
-			s.Lease = s.Lease * time.Duration(2+w.rng.IntN(3)) / 2
-		}
-		w.resettle(n.cluster(), s)
-		return func() {}, 0
 	}},
 	{3, func(w *World) (func(), time.Duration) { // other times alone, and the lord is cut off
 		n := w.anyVoter()
@@ -182,7 +206,7 @@ var electorateFaults = []fault{
 		})
 		return w.net.heal, w.between(w.Lease, 4*w.Lease)
 	}},
-}
+}, restlessness...)
 
 // A wish is what a lord of the cluster was told to bring about.
 type wish struct {
@@ -193,10 +217,14 @@ type wish struct {
 // resettle reloads the file of the lord of the cluster.
 func (w *World) resettle(cluster string, s legion.Settings) {
 	if lord := w.lord(legion.ClusterLegion, cluster); lord != nil && lord.awake() {
-		w.line("%s is told of %+v", lord.conf.Name, s)
-		w.wishes[cluster] = wish{lord.lords[legion.ClusterLegion], s}
-		lord.step(s)
+		w.retold(lord, s)
 	}
+}
+
+func (w *World) retold(n *node, s legion.Settings) {
+	w.line("%s is told of %+v", n.conf.Name, s)
+	w.wishes[n.cluster()] = wish{n.lords[legion.ClusterLegion], s}
+	n.step(s)
 }
 
 // wishing reports whether the lord of the cluster has a wish that is not
@@ -231,7 +259,11 @@ func (w *World) anyVoter() *node {
 
 // changes breaks electorates every now and then.
 func (w *World) changes(every time.Duration) {
-	w.misbehaves(every, electorateFaults)
+	if w.maybe(0.4) {
+		w.misbehaves(every, restlessness)
+	} else {
+		w.misbehaves(4*every, electorateFaults)
+	}
 }
 
 // unfilled says what is not as it should be with the electorates, and has the

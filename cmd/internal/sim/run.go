@@ -105,7 +105,7 @@ func (w *World) Check() error {
 	}
 	if w.maybe(0.6) {
 		w.ruthless = w.maybe(0.3)
-		w.in(8*time.Second, func() { w.changes(5 * every) })
+		w.in(8*time.Second, func() { w.changes(every) })
 	}
 	if err := w.Run(faultsFor); err != nil || w.ruthless {
 		return err
