@@ -85,9 +85,14 @@ func (c *Core) turnOver(old *Electorate) {
 		for _, l := range c.lordships {
 			delete(l.grants, v.Name)
 		}
-		for _, p := range c.proposals {
-			delete(p.acks, v.Name)
-		}
+	}
+	// A voter that took a write in an earlier epoch may have promised a higher
+	// term since. Two epochs ago that need not have been to a quorum that shares
+	// a voter with those who take it now.
+	for _, p := range c.proposals {
+		clear(p.acks)
+		clear(p.sent)
+		p.next = c.now.Stamp()
 	}
 	// Grants were given for the lease of their time.
 	if longer := share(c.electorate.Lease, holderShare) - share(old.Lease, holderShare); longer > 0 {

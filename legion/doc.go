@@ -133,8 +133,8 @@
 //
 //   - It has merged what so many voters of the epoch before had promised and
 //     taken that no quorum of that epoch could do without them. Each of these
-//     answers after its own adoption is on disk. So none can be added to what it
-//     told, and nothing can be committed, nobody elected in that epoch any more.
+//     answers after its own adoption is on disk. So nothing can be added to what
+//     it told, and nothing be committed, nobody elected in that epoch any more.
 //   - Since the last of those answers 1.25 of the longest lease has passed, so
 //     that every reign of that epoch has ended or is known to the new one.
 //
@@ -148,7 +148,12 @@
 // blank voter that must be kept silent, because none is ever put in the place
 // of one that knew something; a new one counts beside the others, in an
 // electorate whose other voters are whole. (Put in its place in one step, it
-// would share nothing with a quorum of its predecessor's: see BLANK_AT_ONCE.)
+// would share nothing with a quorum of its predecessor's: TWO_AT_ONCE.)
+//
+// A write is committed by voters that all took it in the same epoch: one that
+// took it two epochs ago may have promised a higher term since, to a quorum
+// that shares nothing with those who take it now (OLD_ACKS). So a lord that
+// learns of an epoch asks all of them again for what is not committed.
 //
 // A lord goes on across a change. Its grants from the epoch before will do until
 // they end, since they are a quorum of that one; a voter that was removed is not

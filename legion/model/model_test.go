@@ -81,6 +81,22 @@ var searches = []search{
 	{model: "claims", rule: "BLANK_REFILLED"},
 	{model: "claims", rule: "BLANK_REFILLED_KNOWN"},
 
+	{model: "electorate", bounds: "EPOCHS=2", safe: true},
+	{model: "electorate", bounds: "RECORDS", safe: true},
+	{model: "electorate", safe: true, larger: true},
+
+	{model: "electorate", rule: "NEXT_UNSETTLED"},
+	{model: "electorate", rule: "WHOLE_BY_ONE"},
+	{model: "electorate", rule: "READ_BEFORE_ADOPTION"},
+	{model: "electorate", rule: "WRITES_UNTAKEN"},
+	{model: "electorate", rule: "PROMISES_UNTAKEN"},
+	{model: "electorate", rule: "OLD_ACKS"},
+	{model: "electorate", rule: "OLD_EPOCHS"},
+	{model: "electorate", rule: "TWO_AT_ONCE", bounds: "EPOCHS=2"},
+	{model: "electorate", rule: "STORED_UNTOLD", bounds: "RECORDS"},
+	{model: "electorate", rule: "UNCHOSEN_ADOPTED", bounds: "RECORDS"},
+	{model: "electorate", rule: "OLD_TERM_STORED", bounds: "RECORDS"},
+
 	{model: "founding", bounds: "F=3", safe: true},
 	{model: "founding", bounds: "F=3 FOUR", safe: true},
 	{model: "founding", bounds: "F=4", safe: true, larger: true},
