@@ -41,7 +41,6 @@ type change struct {
 	why  string
 	acks map[string]bool
 	sent map[uint64]string
-	next Stamp
 }
 
 func (c *Core) recoverChange(st State) {

@@ -502,14 +502,32 @@ func (c *Core) announced(s NodeState) {
 	}
 }
 
-// peer returns the record of another node, nil if there are too many.
+// peer returns the record of another node, nil if too many are here.
 func (c *Core) peer(name string) *peer {
 	p := c.peers[name]
+	if p == nil && len(c.peers) >= maxPeers {
+		c.forgetPeer()
+	}
 	if p == nil && len(c.peers) < maxPeers {
 		p = &peer{gone: c.now.Stamp()}
 		c.peers[name] = p
 	}
 	return p
+}
+
+// forgetPeer drops the node that is gone for the longest time. Of a voter it is
+// remembered since when.
+func (c *Core) forgetPeer() {
+	var oldest string
+	for name, p := range c.peers {
+		if p.alive || c.electorate != nil && c.votes(name) {
+			continue
+		}
+		if o := c.peers[oldest]; o == nil || p.gone.Boot < o.gone.Boot || p.gone == o.gone && name < oldest {
+			oldest = name
+		}
+	}
+	delete(c.peers, oldest)
 }
 
 func (c *Core) membership(ev Membership) {

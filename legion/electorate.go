@@ -120,19 +120,19 @@ func (e *Electorate) Check() error {
 	switch {
 	case e.Cluster == ID{}:
 		return fmt.Errorf("check electorate: no cluster id")
-	case e.Epoch == 0:
-		return fmt.Errorf("check electorate: no epoch")
+	case e.Epoch == 0 || e.Epoch > MaxNumber || e.Base > MaxNumber:
+		return fmt.Errorf("check electorate: epoch %d, terms above %d", e.Epoch, e.Base)
 	case len(e.Voters) == 0 || len(e.Voters) > MaxVoters:
 		return fmt.Errorf("check electorate: %d voters, want 1 to %d", len(e.Voters), MaxVoters)
 	case e.Quorum < majority(len(e.Voters)) || e.Quorum > len(e.Voters):
 		return fmt.Errorf("check electorate: quorum %d of %d voters", e.Quorum, len(e.Voters))
-	case e.Beat <= 0 || share(e.Lease, holderShare) < 3*e.Beat:
-		return fmt.Errorf("check electorate: lease %v is too short for beat %v", e.Lease, e.Beat)
+	case e.Beat <= 0 || e.Lease > MaxLease || share(e.Lease, holderShare) < 3*e.Beat:
+		return fmt.Errorf("check electorate: lease %v does not go with beat %v", e.Lease, e.Beat)
 	}
 	if e.Size < 0 || e.Size > MaxVoters {
 		return fmt.Errorf("check electorate: size %d", e.Size)
 	}
-	if p := e.Prior; p != nil && (len(p.Voters) > MaxVoters || p.Quorum < majority(len(p.Voters)) || p.Quorum > len(p.Voters) || p.Lease <= 0) {
+	if p := e.Prior; p != nil && (len(p.Voters) > MaxVoters || p.Quorum < majority(len(p.Voters)) || p.Quorum > len(p.Voters) || p.Lease <= 0 || p.Lease > MaxLease) {
 		return fmt.Errorf("check electorate: bad record before it: quorum %d of %d voters", p.Quorum, len(p.Voters))
 	}
 	for i, v := range e.Voters {

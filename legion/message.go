@@ -17,6 +17,10 @@ const (
 	MaxMessage = 16 << 20 // bytes of one message, ledger state included
 	MaxLegions = 10_000   // legions in one set, and thrones a voter keeps
 	MaxName    = 255      // bytes of a node's or a legion's name
+	// MaxNumber is the highest term or epoch. They begin at Unix seconds and at
+	// 1, so one beyond it is junk, and so near the end that none would follow.
+	MaxNumber = 1 << 62
+	MaxLease  = time.Hour
 )
 
 // A Header is what every message carries.
@@ -369,24 +373,44 @@ func validLegion(name string) error {
 	return nil
 }
 
+// validTerm checks a legion's name and terms.
+func validTerm(legion string, terms ...uint64) error {
+	for _, t := range terms {
+		if t > MaxNumber {
+			return fmt.Errorf("term %d, the limit is %d", t, uint64(MaxNumber))
+		}
+	}
+	return validLegion(legion)
+}
+
 func validSet(set []Reigning) error {
 	for _, r := range set {
-		if err := validLegion(r.Legion); err != nil {
+		if err := validTerm(r.Legion, r.Term); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+func (a *Amendment) valid() error {
+	if err := validTerm(ClusterLegion, a.Term); err != nil {
+		return err
+	}
+	return a.Electorate.Check()
+}
+
 func (b Beat) valid() error    { return validSet(b.Set) }
 func (b BeatAck) valid() error { return validSet(b.Refused) }
 func (b Probe) valid() error   { return validLegion(b.Legion) }
-func (b Ask) valid() error     { return validLegion(b.Legion) }
-func (b Amend) valid() error   { return b.Amendment.Electorate.Check() }
+func (b Ask) valid() error     { return validTerm(b.Legion, b.Term) }
+func (b Amend) valid() error   { return b.Amendment.valid() }
 func (b Standing) valid() error {
 	for _, g := range b.Promises {
-		if err := validLegion(g.Legion); err != nil {
+		if err := validTerm(g.Legion, g.Term); err != nil {
 			return err
+		}
+		if g.Lease < 0 || g.Lease > MaxLease {
+			return fmt.Errorf("lease of %v", g.Lease)
 		}
 	}
 	for _, s := range b.States {
@@ -398,17 +422,17 @@ func (b Standing) valid() error {
 }
 func (b Vote) valid() error {
 	if b.Pending != nil {
-		if err := b.Pending.Electorate.Check(); err != nil {
+		if err := b.Pending.valid(); err != nil {
 			return err
 		}
 	}
-	return validLegion(b.Legion)
+	return validTerm(b.Legion, b.Term, b.Promise)
 }
-func (b ProbeAck) valid() error  { return validLegion(b.Legion) }
+func (b ProbeAck) valid() error  { return validTerm(b.Legion, b.Term) }
 func (b Release) valid() error   { return validSet(b.Thrones) }
-func (b Vacant) valid() error    { return validLegion(b.Legion) }
-func (b Offer) valid() error     { return validLegion(b.Legion) }
-func (b Ready) valid() error     { return validLegion(b.Legion) }
+func (b Vacant) valid() error    { return validTerm(b.Legion, b.Term) }
+func (b Offer) valid() error     { return validTerm(b.Legion, b.Term) }
+func (b Ready) valid() error     { return validTerm(b.Legion, b.Term) }
 func (b Rival) valid() error     { return validLegion(b.Legion) }
 func (b Committed) valid() error { return b.Electorate.Check() }
 func (b Found) valid() error     { return b.Proposal.Electorate.Check() }
@@ -422,5 +446,5 @@ func (b Accept) valid() error {
 	if b.Term == 0 {
 		return nil
 	}
-	return validLegion(b.Legion)
+	return validTerm(b.Legion, b.Term)
 }

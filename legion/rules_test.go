@@ -1,6 +1,8 @@
 package legion
 
 import (
+	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -428,5 +430,51 @@ func TestLeftLegion(t *testing.T) {
 	c.Step(at(0), LetGo{"g", term})
 	if k := c.campaigns["g"]; k != nil {
 		t.Errorf("a campaign for it: %+v", *k)
+	}
+}
+
+// TestNumbersBeyond: a term or an epoch after which there would be none, or a
+// lease that overflows when a margin is added, does not come in.
+func TestNumbersBeyond(t *testing.T) {
+	t.Parallel()
+	far := *testElectorate()
+	far.Epoch = math.MaxUint64
+	long := *testElectorate()
+	long.Lease = math.MaxInt64
+	set := []Reigning{{"g", math.MaxUint64}}
+	for _, b := range []Body{
+		Ask{Legion: "g", Term: math.MaxUint64}, Beat{Full: true, Set: set}, BeatAck{Refused: set}, Release{Thrones: set},
+		ProbeAck{Legion: "g", Term: math.MaxUint64}, Vote{Legion: "g", Promise: math.MaxUint64}, Vacant{Legion: "g", Term: math.MaxUint64},
+		Accept{Legion: "g", Term: math.MaxUint64}, Amend{Amendment{math.MaxUint64, *testElectorate()}}, Committed{far}, Committed{long},
+		Standing{Promises: []Grant{{Legion: "g", Term: math.MaxUint64}}}, Standing{Promises: []Grant{{Legion: "g", Lease: math.MaxInt64}}},
+	} {
+		m := Message{Header: Header{Cluster: ID{1}, Epoch: 1, From: "b", Instance: ID{2}, Incarnation: ID{2}, Seq: 1}, Body: b}
+		raw, err := m.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := DecodeMessage(raw); err == nil {
+			t.Errorf("taken: %T %+v", b, b)
+		}
+	}
+}
+
+// TestPeersComeAndGo: names of nodes that are gone for good do not keep a new
+// one from being known.
+func TestPeersComeAndGo(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	c.Step(at(0), Membership{"b", ID{2}, true})
+	c.Step(at(0), Membership{"b", ID{2}, false})
+	for i := range maxPeers + 100 {
+		name, id, now := fmt.Sprint("n", i), ID{9, byte(i >> 8), byte(i)}, at(time.Duration(i+1)*time.Second)
+		c.Step(now, Membership{name, id, true})
+		if c.peers[name] == nil {
+			t.Fatalf("node %d is not known", i)
+		}
+		c.Step(now, Membership{name, id, false})
+	}
+	if len(c.peers) > maxPeers || c.peers["b"] == nil || c.peers["n0"] != nil {
+		t.Errorf("%d peers; the voter that is gone: %v; the oldest: %v", len(c.peers), c.peers["b"], c.peers["n0"])
 	}
 }

@@ -132,7 +132,7 @@ func (b backend) Taken(ctx context.Context, legionName, job string, at time.Time
 
 // tempo is the cluster's beat and lease.
 func (d *Daemon) tempo() (beat, lease time.Duration) {
-	if e := d.protocol.status().Electorate; e != nil {
+	if e := d.protocol.electorate(); e != nil {
 		return e.Beat, e.Lease
 	}
 	return lanBeat, lanLease

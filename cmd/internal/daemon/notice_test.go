@@ -50,3 +50,14 @@ func TestNotice(t *testing.T) {
 		t.Errorf("the answer is not: %d receipts", receipts)
 	}
 }
+
+// TestHeld: what waits for a disk that stalls is bounded.
+func TestHeld(t *testing.T) {
+	p := &protocol{}
+	for range maxHeld + 3 {
+		p.do(legion.Send{To: "b", After: 1, Message: legion.Message{Body: legion.Accepted{OK: true}}})
+	}
+	if len(p.held) != maxHeld || p.dropped.Load() != 3 {
+		t.Errorf("%d held, %d dropped", len(p.held), p.dropped.Load())
+	}
+}

@@ -189,7 +189,7 @@ func (b backend) StepDown(ctx context.Context, q control.StepDownQuery) (control
 // patience is how long a lord that was told to go may look for somebody who is
 // ready, and some more.
 func (d *Daemon) patience() time.Duration {
-	if e := d.protocol.status().Electorate; e != nil {
+	if e := d.protocol.electorate(); e != nil {
 		return e.Lease + time.Second
 	}
 	return lanLease + time.Second

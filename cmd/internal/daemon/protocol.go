@@ -24,6 +24,10 @@ import (
 // not fit is dropped, as the network might have done.
 const maxInbox = 4096
 
+// maxHeld bounds the messages that wait for the disk. While it stalls, others
+// ask again and again; what does not fit is lost, and they ask once more.
+const maxHeld = 4096
+
 // A network carries messages to other nodes. Send must not block.
 type network interface {
 	Send(name string, msg []byte) error
@@ -305,10 +309,13 @@ func (p *protocol) do(a legion.Action) {
 	case legion.Persist:
 		p.persist(a)
 	case legion.Send:
-		if a.After > p.durable.Load() {
-			p.held = append(p.held, a)
-		} else {
+		switch {
+		case a.After <= p.durable.Load():
 			p.send(a)
+		case len(p.held) < maxHeld:
+			p.held = append(p.held, a)
+		default:
+			p.dropped.Add(1)
 		}
 	case legion.Announce:
 		b, err := a.State.Encode()
