@@ -1,7 +1,7 @@
 VERSION ?= 0.1.0-dev
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 
-.PHONY: help build test race lint fuzz sim spread mutations sweep model huge crashes bench-claims
+.PHONY: help build test race lint fuzz sim spread mutations sweep model huge crashes bench-claims bench-runs compare-redis
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,12 @@ sweep: ## every schedule kind against the oracle, at every transition of every z
 
 model: ## the models with spin, at the larger bounds too
 	go test -count=1 -timeout 1h -v -run TestModels ./legion/model -args -full
+
+bench-runs: ## 10, 100 and 1,000 jobs due at the same instant, beside os/exec (2 minutes)
+	go test -count=1 -timeout 20m -v -run 'TestCrowd$$' ./jobs/runner -args -runner.crowd $(or $(ROUNDS),9)
+
+compare-redis: ## lock scripts beside legion-cron, under five faults (6 minutes)
+	LEGION_CRON_COMPARE=1 go test -count=1 -timeout 20m -v -run 'TestRedisComparison$$' ./cmd/internal/daemon
 
 huge: ## the newest 50 runs of a job among RUNS (10000000): 10 ms at most; needs 8 GB in TMPDIR
 	go test -count=1 -timeout 1h -v -run TestNewestOfMany ./jobs/ledger -args -ledger.huge $(or $(RUNS),10000000)

@@ -22,6 +22,8 @@ func (c *Core) findLost() {
 				why = "the agent on " + rec.Node + " died"
 			case c.cfg.Peers.Away(rec.Node, rec.Incarnation, c.cfg.LostAfter):
 				why = "no word of " + rec.Node + " for " + c.cfg.LostAfter.String()
+			case c.endedWithReign(r, key, rec) && c.cfg.Peers.Away(rec.Node, rec.Incarnation, 0):
+				why = rec.Node + " is gone, and so is its lordship"
 			default:
 				continue
 			}
@@ -31,6 +33,13 @@ func (c *Core) findLost() {
 	for _, owner := range sorted(c.reigns) {
 		c.nextAll(owner)
 	}
+}
+
+// endedWithReign reports whether a run of an earlier reign cannot be alive any
+// more: its job has it killed before there can be another lord.
+func (c *Core) endedWithReign(r *reign, key string, rec jobs.Record) bool {
+	e := c.jobs[key]
+	return e != nil && e.OnUnlord == jobs.OnUnlordKill && rec.Term < r.term && rec.Definition == e.Definition()
 }
 
 // lose records a run as lost. It keeps the term of its claim: the word of its

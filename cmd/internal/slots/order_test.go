@@ -20,6 +20,7 @@ type desk struct {
 	now     legion.Now
 	records map[jobs.Key]jobs.Record
 	marks   map[jobs.MarkKey]jobs.Mark
+	gone    bool                     // other nodes are missed, and not for long
 	refuse  bool                     // what is to be committed
 	told    []jobs.Record            // by voters that are asked
 	asked   map[string][]jobs.Record // the last question
@@ -135,7 +136,7 @@ func (d *desk) Slots(slots ...jobs.Slot) (found []jobs.Record, _ error) {
 }
 
 func (d *desk) Stranded(string, time.Time, int) ([]jobs.Record, error) { return nil, nil }
-func (d *desk) Away(string, string, time.Duration) bool                { return false }
+func (d *desk) Away(_, _ string, long time.Duration) bool              { return d.gone && long == 0 }
 func (d *desk) Dead(string) bool                                       { return false }
 
 // order gives an order and returns what is said to it at once; the zero Reply: nothing.
@@ -360,5 +361,32 @@ func TestRerun(t *testing.T) {
 	d.told = []jobs.Record{third} // this lord was away
 	if r := rerun(run); r.Err != nil || r.Record.Attempt != 4 {
 		t.Errorf("rerun after what a voter tells: %+v", r)
+	}
+}
+
+// TestLostWithItsReign: a run that must have ended with an earlier reign is
+// lost as soon as its node is missed; another waits for lost_after.
+func TestLostWithItsReign(t *testing.T) {
+	t.Parallel()
+	kill, finish := minutely, minutely
+	kill.Name, kill.OnUnlord = "kill", jobs.OnUnlordKill
+	finish.Name = "finish"
+	d := newDesk(t, kill, finish)
+	for _, j := range []jobs.Job{kill, finish} {
+		j.Enabled = true
+		d.keep(jobs.Batch{Records: []jobs.Record{{
+			Slot: jobs.Slot{Legion: "g", Job: j.Name, At: noon.Truncate(time.Minute)}, Attempt: 1, Run: j.Name, State: jobs.Running,
+			Term: 6, Node: "n2", Incarnation: "i2", Definition: j.Definition(), Scheduled: noon.Truncate(time.Minute),
+		}}})
+	}
+	d.reign(7)
+	d.after(2 * time.Second)
+	if n := d.outcomes("kill", jobs.Lost); n != 0 {
+		t.Errorf("lost though its node is there")
+	}
+	d.gone = true
+	d.after(2 * time.Second)
+	if d.outcomes("kill", jobs.Lost) != 1 || d.outcomes("finish", jobs.Lost) != 0 {
+		t.Errorf("records %v", d.records)
 	}
 }
