@@ -1,7 +1,7 @@
 VERSION ?= 0.1.0-dev
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 
-.PHONY: help build test race lint fuzz sim spread mutations sweep model huge crashes bench-claims bench-runs compare-redis
+.PHONY: chaos help build test race lint fuzz sim spread mutations sweep model huge crashes bench-claims bench-runs compare-redis
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -22,6 +22,9 @@ lint: ## vet, staticcheck and the house rules, without the other tests
 
 fuzz: ## every fuzz target, FUZZTIME each (60s)
 	scripts/fuzz.sh
+
+chaos: ## three real agents under random faults for CHAOS (5m), and what became of every slot
+	go test -count=1 -timeout 30m -v -run TestChaos ./cmd/internal/daemon -args -chaos $(or $(CHAOS),5m)
 
 sim: ## the simulator with SEEDS (10000); SEED=n replays one run
 	go test -count=1 -timeout 3h -run TestSeeds ./cmd/internal/sim -args $(if $(SEED),-seed $(SEED),-seeds $(or $(SEEDS),10000))

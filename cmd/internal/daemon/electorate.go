@@ -139,6 +139,14 @@ func (d *Daemon) disown(a legion.Disowned) {
 	d.leave(err)
 }
 
+// damage stops the node: it must not vote, or decide, by a ledger that
+// contradicts itself. The next start sets the file aside.
+func (d *Daemon) damage(err error) {
+	err = fmt.Errorf("%s: %w; it is set aside, and this node is a new one when it starts again", d.config().Node.StateDir, err)
+	d.log.Error("stopping: "+err.Error(), logging.Event("damaged"))
+	d.leave(err)
+}
+
 // leave has whoever runs this node stop it.
 func (d *Daemon) leave(why error) {
 	d.leaving.Do(func() {
