@@ -86,6 +86,14 @@ func (d *Daemon) refills(ctx context.Context) {
 // settled says so only by not telling of it; so each is asked about what it did
 // not tell of, as a new lord asks (see recall).
 func (d *Daemon) mergeStates(ctx context.Context, states map[string][]legion.LegionState) error {
+	for voter := range states {
+		if voter == d.name {
+			continue
+		}
+		if err := d.filler.recent(ctx, voter); err != nil {
+			return fmt.Errorf("ask %s for its history: %w", voter, err)
+		}
+	}
 	var all jobs.Batch
 	told := map[string]map[jobs.Key]bool{}
 	open := map[jobs.Key]jobs.Record{}

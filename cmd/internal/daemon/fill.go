@@ -178,6 +178,46 @@ func (f *filler) fill(ctx context.Context, voter string) (news int, err error) {
 	return news, nil
 }
 
+// recent takes what a voter knows to have ended of slots that might be gone on
+// with. A voter that is new takes the place of one that knew; and another
+// voter, which was cut off meanwhile and still tells of them, may stay.
+func (f *filler) recent(ctx context.Context, voter string) error {
+	now := f.clock().Wall
+	from, before := ledger.HourOf(now.Add(-slots.LostBack)), ledger.HourOf(now)+2
+	own, err := f.store.Digests(from, before)
+	if err != nil {
+		return err
+	}
+	var theirs digestsAnswer
+	if err := f.ask(ctx, voter, askDigests, digestsQuestion{From: from, Before: before, Hash: fold(own)}, &theirs); err != nil || theirs.Same {
+		return err
+	}
+	for _, d := range theirs.Digests {
+		if d.Hour < from || d.Hour >= before || slices.Contains(own, ledger.Digest{Hour: d.Hour, Count: d.Count, Hash: d.Hash}) {
+			continue
+		}
+		for q := (hourQuestion{Hour: d.Hour}); ; {
+			var a hourAnswer
+			if err := f.ask(ctx, voter, askHour, q, &a); err != nil {
+				return err
+			}
+			batch, err := jobs.DecodeBatch(a.Batch)
+			if err != nil {
+				return err
+			}
+			if _, err := f.store.Fill(slices.DeleteFunc(batch.Records, func(r jobs.Record) bool { return r.Slot.Local() })); err != nil {
+				return err
+			}
+			next := hourQuestion{Hour: d.Hour, At: a.At, ID: a.ID}
+			if a.At == 0 && a.ID == 0 || a.At < q.At || a.At == q.At && a.ID <= q.ID {
+				break // the last page, or nonsense
+			}
+			q = next
+		}
+	}
+	return nil
+}
+
 func (f *filler) giveUp(vain futile) {
 	if f.futile == nil || len(f.futile) >= maxFutile {
 		f.futile = map[futile]bool{}

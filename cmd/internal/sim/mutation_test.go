@@ -39,6 +39,13 @@ const (
 	times    = "legion/time.go"
 	yielding = "legion/yield.go"
 	shell    = "cmd/internal/sim/node.go"
+	shellOf  = "cmd/internal/sim/slots.go"
+	deciding = "cmd/internal/slots/decide.go"
+	resuming = "cmd/internal/slots/resume.go"
+	losing   = "cmd/internal/slots/lost.go"
+	records  = "jobs/record.go"
+	marking  = "jobs/mark.go"
+	standing = "jobs/standing.go"
 	record   = "legion/electorate.go"
 	change   = "legion/change.go"
 	refill   = "legion/refill.go"
@@ -150,6 +157,24 @@ var mutations = []mutation{
 		{change, "import (\n", "import (\n	\"time\"\n"}}},
 	{"a write counts with voters that took it in an earlier epoch", false, []edit{
 		{change, "		clear(p.acks)", "		_ = p"}}},
+	{"a claim is started before a quorum has it", false, []edit{
+		{shellOf, "	n.w.check.decided(n, a)\n", "	n.w.check.decided(n, a)\n	n.decide(slots.Done{ID: a.ID})\n"}}},
+	{"lost replaces the word of the run's own node", false, []edit{
+		{records, "return RankLost + 1", "return RankLost - 1"}}},
+	{"what no quorum had stands beside what a later lord decided", false, []edit{
+		{standing, "return later.Term > r.Term && stand", "return false && stand"}}},
+	{"a voter that has the same is not asked about what others tell", false, []edit{
+		{resuming, "told := r.had // a voter", "told := map[jobs.Key]bool{}\n		for _, rec := range known {\n			told[rec.Key()] = true\n		} // a voter"}}},
+	{"the mark that is further on wins, whatever its term", false, []edit{
+		{marking, "cmp.Compare(a.Term, b.Term), a.At.Compare(b.At)", "a.At.Compare(b.At), cmp.Compare(a.Term, b.Term)"}}},
+	{"the mark does not go with the slot's next attempt", false, []edit{
+		{deciding, "if c.scheduled(rec) {", "if false {"}}},
+	{"a lord sets a mark back", false, []edit{
+		{deciding, "old.At.After(m.At)", "false && old.At.After(m.At)"}}},
+	{"a slot goes on though something about it is on its way", false, []edit{
+		{resuming, "if rec.Concerns(last.Slot) && rec.Key() != key", "if false && rec.Key() != key"}}},
+	{"a slot goes on before the voters are asked what else became of it", false, []edit{
+		{losing, "	questions := map[string][]jobs.Record{}\n", "	questions := map[string][]jobs.Record{}\n	c.goOn(rec)\n"}}},
 }
 
 var caughtAt = regexp.MustCompile(`seed (\d+): at [^:]*: (.*)`)
