@@ -159,9 +159,9 @@ var mutations = []mutation{
 		{change, "		clear(p.acks)", "		_ = p"}}},
 	{"a claim is started before a quorum has it", false, []edit{
 		{shellOf, "	n.w.check.decided(n, a)\n", "	n.w.check.decided(n, a)\n	n.decide(slots.Done{ID: a.ID})\n"}}},
-	{"lost replaces the word of the run's own node", false, []edit{
+	{"lost replaces the word of the run's own node", true, []edit{
 		{records, "return RankLost + 1", "return RankLost - 1"}}},
-	{"what no quorum had stands beside what a later lord decided", false, []edit{
+	{"what no quorum had stands beside what a later lord decided", true, []edit{
 		{standing, "return later.Term > r.Term && stand", "return false && stand"}}},
 	{"a voter that has the same is not asked about what others tell", false, []edit{
 		{resuming, "told := r.had // a voter", "told := map[jobs.Key]bool{}\n		for _, rec := range known {\n			told[rec.Key()] = true\n		} // a voter"}}},

@@ -57,6 +57,10 @@ func (c *Core) retry(r *reign, rec jobs.Record) bool {
 		c.paused(r, e) && !rec.Manual {
 		return false
 	}
+	// Another lord may have given the run up, and gone on without it.
+	if !c.newest(rec) {
+		return false
+	}
 	delay := e.RetryDelay
 	for range rec.Attempt - 1 {
 		delay = time.Duration(float64(delay) * e.Backoff)
