@@ -56,7 +56,7 @@ func (a anything) body() Body {
 	yes := a.IntN(2) == 0
 	return pick[Body](a,
 		Beat{a.number(), a.number(), a.reigning(), yes},
-		BeatAck{a.number(), yes, a.reigning(), []string{a.name(), ""}}, Rival{a.legion(), a.number(), rank, yes},
+		BeatAck{a.number(), yes, a.reigning(), []string{a.name(), ""}}, Rival{a.legion(), a.number(), rank, yes, a.number()},
 		Probe{Legion: a.legion(), Rank: rank},
 		ProbeAck{a.legion(), yes, Refusal(a.IntN(10)), a.number(), a.duration()},
 		Ask{a.legion(), a.number(), rank, []byte{1}},

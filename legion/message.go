@@ -145,6 +145,7 @@ type (
 		Term   uint64 `cbor:"2,keyasint"`
 		Rank   Rank   `cbor:"3,keyasint"`
 		Answer bool   `cbor:"4,keyasint,omitempty"`
+		Of     uint64 `cbor:"5,keyasint"` // the term of the reign that it contests
 	}
 	// Death ends an incarnation for good.
 	Death struct {
@@ -433,7 +434,7 @@ func (b Release) valid() error   { return validSet(b.Thrones) }
 func (b Vacant) valid() error    { return validTerm(b.Legion, b.Term) }
 func (b Offer) valid() error     { return validTerm(b.Legion, b.Term) }
 func (b Ready) valid() error     { return validTerm(b.Legion, b.Term) }
-func (b Rival) valid() error     { return validLegion(b.Legion) }
+func (b Rival) valid() error     { return validTerm(b.Legion, b.Term, b.Of) }
 func (b Committed) valid() error { return b.Electorate.Check() }
 func (b Found) valid() error     { return b.Proposal.Electorate.Check() }
 func (b FoundAck) valid() error {

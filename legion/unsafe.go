@@ -59,7 +59,7 @@ func (c *Core) contested(l *lordship, promise uint64, holder string) {
 	switch {
 	case holder != "":
 		if own, ok := c.rank(l.legion); ok {
-			c.send(holder, Rival{Legion: l.legion, Term: l.term, Rank: own}, sendOpts{})
+			c.send(holder, Rival{Legion: l.legion, Term: l.term, Rank: own, Of: promise}, sendOpts{})
 		}
 	case promise > l.term:
 		l.heir = c.cfg.Name // to itself, in a higher term
@@ -70,13 +70,13 @@ func (c *Core) contested(l *lordship, promise uint64, holder string) {
 // onRival hears from another lord of the same legion.
 func (c *Core) onRival(h Header, b Rival) {
 	l := c.lordships[b.Legion]
-	if l == nil || l.leaving || !c.unsafe(b.Legion) {
-		return
+	if l == nil || l.leaving || l.term != b.Of || !c.unsafe(b.Legion) {
+		return // or it is of a reign before: late, or recorded
 	}
 	own, ok := c.rank(b.Legion)
 	if ok && own.compare(b.Rank) > 0 {
 		if !b.Answer {
-			c.answer(h, Rival{Legion: l.legion, Term: l.term, Rank: own, Answer: true}, sendOpts{})
+			c.answer(h, Rival{Legion: l.legion, Term: l.term, Rank: own, Answer: true, Of: b.Term}, sendOpts{})
 		}
 		return
 	}

@@ -287,3 +287,20 @@ func TestReadyNoMore(t *testing.T) {
 		}
 	}
 }
+
+// TestRecordedRival: word of a rival ends the reign that it is about, and none
+// after it.
+func TestRecordedRival(t *testing.T) {
+	t.Parallel()
+	for _, of := range []int{0, -1} {
+		c := newTestCore(State{Electorate: testElectorate()})
+		term := elect(t, c)
+		legions := testConfig("a").Legions
+		legions["g"] = Legion{Valor: 100, Unsafe: true, Quorum: 1}
+		c.Step(at(0), Configure{Legions: legions})
+		acts := receive(c, at(0), "b", Rival{Legion: "g", Term: term, Rank: Rank{Effective: 999}, Of: term + uint64(of)}, 0, 50)
+		if ended := unreigned(acts); ended != (of == 0) {
+			t.Errorf("of term %d, in term %d: ended %v", term+uint64(of), term, ended)
+		}
+	}
+}
