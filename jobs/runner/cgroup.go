@@ -50,10 +50,20 @@ func findCgroupRoot() (*cgroupRoot, error) {
 		own = above
 	}
 	root := &cgroupRoot{dir: filepath.Join(own, cgroupDir)}
-	if err := os.MkdirAll(filepath.Join(root.dir, releasedDir), 0o755); err != nil {
+	if err := root.lay(); err != nil {
 		return nil, err
 	}
 	return root, nil
+}
+
+// lay makes the root, and clear removes it again, if nothing lives in it: an
+// agent leaves nothing behind, and may share its root with another.
+func (r *cgroupRoot) lay() error { return os.MkdirAll(filepath.Join(r.dir, releasedDir), 0o755) }
+
+func (r *cgroupRoot) clear() {
+	if os.Remove(filepath.Join(r.dir, releasedDir)) == nil {
+		_ = os.Remove(r.dir)
+	}
 }
 
 // ownCgroup is the directory of this process's cgroup v2, from the texts of
@@ -89,7 +99,13 @@ func unescapeMount(s string) string {
 // make makes the cgroup of a run.
 func (r *cgroupRoot) make(t Tag) (*cgroup, error) {
 	dir := filepath.Join(r.dir, t.cgroupName())
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	err := os.Mkdir(dir, 0o755)
+	if errors.Is(err, os.ErrNotExist) { // another agent that shares it has ended
+		if err = r.lay(); err == nil {
+			err = os.Mkdir(dir, 0o755)
+		}
+	}
+	if err != nil {
 		return nil, fmt.Errorf("make cgroup: %w", err)
 	}
 	return &cgroup{dir: dir, released: filepath.Join(r.dir, releasedDir)}, nil
@@ -224,6 +240,7 @@ func (c *cgroup) release() bool {
 		// The pid may be another's by now only if its process died in the last
 		// microseconds; the worst is a stranger in a cgroup without limits.
 		if c.holds(pid) {
+			_ = os.MkdirAll(c.released, 0o755) // another agent that shares it may have ended
 			_ = writeFile(filepath.Join(c.released, "cgroup.procs"), strconv.Itoa(pid))
 		}
 	}

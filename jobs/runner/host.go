@@ -63,6 +63,9 @@ func (h *Host) Close(ctx context.Context) error {
 	go func() { h.runs.Wait(); close(reaped) }() // ends with the last run
 	select {
 	case <-reaped:
+		if root := h.cgroups.Load(); root != nil {
+			root.clear()
+		}
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("wait for runs: %w", ctx.Err())

@@ -506,3 +506,37 @@ func TestOwnCgroup(t *testing.T) {
 		}
 	}
 }
+
+// TestCloseLeavesNoCgroup: an agent that ends takes its root with it, and not
+// away from another that shares it.
+func TestCloseLeavesNoCgroup(t *testing.T) {
+	a, err := New(Config{Incarnation: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Cgroups() == "" {
+		return // no cgroup v2 to write to: nothing to leave behind
+	}
+	b, err := New(Config{Incarnation: "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s := play("")
+	s.Argv, s.Env, s.Set = []string{"/bin/true"}, nil, nil
+	p, err := b.Start(s, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res := p.Wait(); res.ExitCode != 0 {
+		t.Errorf("%+v", res)
+	}
+	if b.Cgroups() == "" {
+		t.Error("it goes on without cgroups")
+	}
+	if err := b.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
