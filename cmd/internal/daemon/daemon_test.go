@@ -91,7 +91,7 @@ func recorded(t *testing.T, dir, job string) []jobs.Record {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	runs, err := s.Runs(ledger.Query{Job: job})
+	runs, err := s.Runs(ledger.Query{Job: job, Limit: ledger.MaxRuns})
 	if err != nil {
 		t.Fatal(err)
 	}
