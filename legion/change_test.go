@@ -96,3 +96,104 @@ func TestRefoundEndsReigns(t *testing.T) {
 		t.Error("goes on in an old term")
 	}
 }
+
+// TestFollows: one change at a time, and from what stands.
+func TestFollows(t *testing.T) {
+	t.Parallel()
+	old := testElectorate()
+	other := old.with("", nil)
+	other.Prior = &Prior{Voters: old.Voters[:2], Quorum: 2, Lease: old.Lease}
+	added, removed := old.with("", &Voter{"d", ID{4}}), old.with("b", nil)
+	for _, next := range []Electorate{added, removed, old.with("", nil)} {
+		if err := next.follows(old); err != nil {
+			t.Errorf("%v: %v", next.Voters, err)
+		}
+	}
+	if removed.Quorum != 2 || added.Quorum != 3 {
+		t.Errorf("quorums %d and %d", removed.Quorum, added.Quorum)
+	}
+	for name, next := range map[string]Electorate{
+		"replaced in one step": old.with("b", &Voter{"b", ID{9}}),
+		"the same epoch":       *old,
+		"two epochs later":     removed.with("", &Voter{"d", ID{4}}),
+		"another one before it": func() Electorate {
+			e := added
+			e.Prior = removed.Prior
+			e.Prior = &Prior{Voters: removed.Voters, Quorum: 2, Lease: old.Lease}
+			return e
+		}(),
+	} {
+		if next.follows(old) == nil {
+			t.Errorf("%s: not refused", name)
+		}
+	}
+}
+
+// TestEnough: a quorum cannot do without any of so many voters, and could
+// without one less.
+func TestEnough(t *testing.T) {
+	t.Parallel()
+	for n := 1; n <= MaxVoters; n++ {
+		p := Prior{Voters: make([]Voter, n), Quorum: majority(n)}
+		if k := p.enough(); n-k >= p.Quorum || n-(k-1) < p.Quorum {
+			t.Errorf("%d of %d", k, n)
+		}
+	}
+}
+
+// TestAcksAreOfOneEpoch: a voter that took a write before a change of the
+// electorate is asked again after it.
+func TestAcksAreOfOneEpoch(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	term := elect(t, c)
+	actions := c.Step(at(0), Propose{ID: 1, Legion: "g", Term: term, Payload: []byte("x")})
+	asked := func(actions []Action, voter string) uint64 {
+		for _, s := range sends[Accept](actions) {
+			if s.To == voter {
+				return s.Message.Seq
+			}
+		}
+		t.Fatalf("%s is not asked", voter)
+		return 0
+	}
+	receive(c, at(0), "b", Accepted{OK: true}, asked(actions, "b"), 50)
+	next := c.electorate.with("", &Voter{"d", ID{4}})
+	actions = receive(c, at(10*time.Millisecond), "b", Committed{next}, 0, 51)
+	h := Header{Cluster: ID{1}, Epoch: 2, From: "c", Instance: ID{3}, Incarnation: ID{3}, Seq: 60, Echo: asked(actions, "c")}
+	wrote := func(actions []Action) bool {
+		return slices.ContainsFunc(actions, func(a Action) bool { w, ok := a.(Wrote); return ok && w.Committed })
+	}
+	if wrote(c.Step(at(20*time.Millisecond), Receive{Message{h, Accepted{OK: true}}})) {
+		t.Error("committed by one voter of this epoch and one of the epoch before")
+	}
+	asked(actions, "b")
+}
+
+// TestStoresOnlyWhenWhole: a voter that does not hold what the epoch before
+// had stores no amendment, and one that does carries it with its vote.
+func TestStoresOnlyWhenWhole(t *testing.T) {
+	t.Parallel()
+	second := testElectorate().with("", nil)
+	third := second.with("c", nil)
+	for _, whole := range []uint64{0, 2} {
+		c := newTestCore(State{Electorate: &second, Whole: whole})
+		h := Header{Cluster: ID{1}, Epoch: 2, From: "b", Instance: ID{2}, Incarnation: ID{2}, Seq: 1}
+		c.Step(at(0), Receive{Message{h, Ask{Legion: ClusterLegion, Term: 1001, Rank: Rank{Effective: 999}}}})
+		h.Seq++
+		actions := c.Step(at(0), Receive{Message{h, Amend{Amendment{1001, third}}}})
+		acks := sends[Amended](actions)
+		if len(acks) != 1 || acks[0].Message.Body.(Amended).OK != (whole == 2) {
+			t.Fatalf("whole in %d: %+v", whole, acks)
+		}
+		if c.Epoch() != 2 {
+			t.Error("it acts on what it has stored")
+		}
+		if whole == 2 && acks[0].After == 0 {
+			t.Error("acknowledged before it is on disk")
+		}
+		if stored := c.stored(); (stored != nil) != (whole == 2) {
+			t.Errorf("whole in %d: stored %+v", whole, stored)
+		}
+	}
+}

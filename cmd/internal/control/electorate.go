@@ -33,7 +33,14 @@ func steward(b Backend, rs routes) {
 	rs.post("/v1/node/refound", func(r *http.Request) (any, error) {
 		return b.Refound(r.Context(), r.URL.Query().Get("force") == "true")
 	})
-	lord := func(*http.Request) (string, error) { return rs.LordOf(clusterLegion) }
+	lord := func(*http.Request) (string, error) {
+		name, err := rs.LordOf(clusterLegion)
+		if err != nil {
+			return "", Unavailable("try again soon; if a majority of the voters is lost for good: legion-cron refound",
+				"nobody can change the electorate now: the cluster has no lord")
+		}
+		return name, nil
+	}
 	rs.at(lord, http.MethodPost, "/v1/members/{name}/forget", func(r *http.Request) (any, error) {
 		return b.Forget(r.Context(), r.PathValue("name"))
 	})
