@@ -69,9 +69,9 @@ var mutations = []mutation{
 	{"a vote breaks a living lease", true, []edit{
 		{voters, "case c.occupied(t) && t.Incarnation != h.Incarnation:", "case false:"}}},
 	{"one vote less than a quorum is enough", false, []edit{
-		{core, "return min(max(e.Quorum, c.cfg.Legions[legion].Quorum), len(e.Voters))", "return max(1, e.Quorum-1)"}}},
-	{"the answer to a vote leaves before the grant is on disk", false, []edit{
-		{voters, "sendOpts{after: t.written, attach: true, hash: b.Hash}", "sendOpts{attach: true, hash: b.Hash}"}}},
+		{"legion/unsafe.go", "return min(max(e.Quorum, part.Quorum), len(e.Voters))", "return max(1, e.Quorum-1)"}}},
+{"the answer to a vote leaves before the grant is on disk", false, []edit{
+		{voters, "sendOpts{after: max(t.written, c.storedAt), attach: true, hash: b.Hash}", "sendOpts{attach: true, hash: b.Hash}"}}},
 	{"a restarted voter does not abstain", false, []edit{
 		{voters, "live: g.Instance != c.cfg.Instance, fresh: true", "live: false, fresh: true"}}},
 	{"a grant that is not on disk yet is renewed", false, []edit{
@@ -123,8 +123,8 @@ var mutations = []mutation{
 	{"a voter is whole by its own word, and one other's at most", false, []edit{
 		{refill, "need := p.enough()", "need := min(1, p.enough())"}}},
 	{"a voter is whole without what the others had written", false, []edit{
-		{faulty, "if l, _, ok := strings.Cut(slot, \"/\"); ok &&", "if l, _, ok := strings.Cut(slot, \"/\"); false && ok &&"}}},
-	{"a voter is whole before the leases of the epoch before have ended", false, []edit{
+		{faulty, "n.keep(all, func()", "n.keep(jobs.Batch{}, func()"}}},
+{"a voter is whole before the leases of the epoch before have ended", false, []edit{
 		{refill, ">= share(c.electorate.longest(), restartShare)", ">= min(0, restartShare)"}}},
 	{"votes do not carry the amendment that a voter has stored", false, []edit{
 		{voters, "v.Pending = c.stored()", "v.Pending = nil"}}},
