@@ -70,7 +70,7 @@ var mutations = []mutation{
 		{voters, "case c.occupied(t) && t.Incarnation != h.Incarnation:", "case false:"}}},
 	{"one vote less than a quorum is enough", false, []edit{
 		{"legion/unsafe.go", "return min(max(e.Quorum, part.Quorum), len(e.Voters))", "return max(1, e.Quorum-1)"}}},
-{"the answer to a vote leaves before the grant is on disk", false, []edit{
+	{"the answer to a vote leaves before the grant is on disk", false, []edit{
 		{voters, "sendOpts{after: max(t.written, c.storedAt), attach: true, hash: b.Hash}", "sendOpts{attach: true, hash: b.Hash}"}}},
 	{"a restarted voter does not abstain", false, []edit{
 		{voters, "live: g.Instance != c.cfg.Instance, fresh: true", "live: false, fresh: true"}}},
@@ -124,7 +124,7 @@ var mutations = []mutation{
 		{refill, "need := p.enough()", "need := min(1, p.enough())"}}},
 	{"a voter is whole without what the others had written", false, []edit{
 		{faulty, "n.keep(all, func()", "n.keep(jobs.Batch{}, func()"}}},
-{"a voter is whole before the leases of the epoch before have ended", false, []edit{
+	{"a voter is whole before the leases of the epoch before have ended", false, []edit{
 		{refill, ">= share(c.electorate.longest(), restartShare)", ">= min(0, restartShare)"}}},
 	{"votes do not carry the amendment that a voter has stored", false, []edit{
 		{voters, "v.Pending = c.stored()", "v.Pending = nil"}}},
