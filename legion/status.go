@@ -128,6 +128,9 @@ func (c *Core) legionStatus(now Now, legion string, nodes []view) LegionStatus {
 			s.Lord, s.Term = n.Name, term
 		}
 	}
+	if t := c.thrones[legion]; s.Lord == "" && t != nil && t.Term == s.Term && c.reignsBy(t) {
+		s.Lord = t.Holder // its announcement may be half a minute away: a cut shorter than gossip notices loses it
+	}
 	if l := c.lordships[legion]; l != nil {
 		if left, ok := c.Trusted(now, legion, l.term); ok {
 			s.Lord, s.Term, s.Since, s.Trusted = c.cfg.Name, l.term, l.since.Wall, left
@@ -157,6 +160,13 @@ func (c *Core) legionStatus(now Now, legion string, nodes []view) LegionStatus {
 		}
 	}
 	return s
+}
+
+// reignsBy reports whether the holder of a grant of this voter beats to it as
+// the lord: the grant alone may be one of too few.
+func (c *Core) reignsBy(t *throne) bool {
+	o := c.holders[t.Incarnation]
+	return c.voter() && c.occupied(t) && o != nil && slices.Contains(o.set, Reigning{t.Legion, t.Term})
 }
 
 // Rank returns the node's rank in a legion by its own announcement, and false
