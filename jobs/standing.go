@@ -44,6 +44,8 @@ func (r Record) Voidable() bool {
 	switch r.State {
 	case Queued, Claimed, NeverStarted, Skipped, Missed:
 		return r.Term > 0 // what a node decides about its own jobs is on its disk or nowhere
+	case Lost: // of a claim that nobody has seen running
+		return r.Term > 0 && r.Started.IsZero()
 	}
 	return false
 }
