@@ -83,7 +83,6 @@ var searches = []search{
 
 	{model: "electorate", bounds: "EPOCHS=2", safe: true},
 	{model: "electorate", bounds: "RECORDS", safe: true},
-	{model: "electorate", safe: true, larger: true},
 
 	{model: "electorate", rule: "NEXT_UNSETTLED"},
 	{model: "electorate", rule: "WHOLE_BY_ONE"},
