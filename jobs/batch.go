@@ -12,6 +12,12 @@ import (
 const (
 	MaxBatchBytes = 32 << 20
 	MaxBatchItems = 1 << 17 // records, and as many marks
+
+	// MaxUnsettled bounds the attempts of one legion that wait or run, so that
+	// a voter can tell a new lord of them: at 1 KiB each, which is more than the
+	// longest names and ids take, they fill a batch. Of the usual 300 bytes there
+	// is room for as many again, left by lords whose claims no quorum took.
+	MaxUnsettled = MaxBatchBytes >> 10
 )
 
 // batchVersion is the first byte of an encoded batch. It changes only when an

@@ -17,10 +17,14 @@ import (
 )
 
 const (
-	maxDue     = 10_000 // slots taken from the engine at a time
-	maxQueue   = 1_000  // slots of one job that wait behind a run
-	maxCatchUp = 1_000  // slots of one job that catch_up_runs = "all" runs
-	maxAsking  = 32     // runs whose nodes are being asked at a time
+	maxDue = 10_000 // slots taken from the engine at a time
+	// maxDecision is how many records go in one write: one job adds no more
+	// than about maxCatchUp beyond it, and a batch has its limit.
+	maxDecision = 10_000
+
+	maxQueue   = 1_000 // slots of one job that wait behind a run
+	maxCatchUp = 1_000 // slots of one job that catch_up_runs = "all" runs
+	maxAsking  = 32    // runs whose nodes are being asked at a time
 
 	lookAround  = time.Second     // how often the runs of others are looked after
 	askAgain    = 2 * time.Second // a node how its run is
@@ -184,7 +188,8 @@ func (c *Core) wall() time.Time { return normal(c.now.Wall) }
 
 func normal(t time.Time) time.Time { return time.UnixMilli(t.UnixMilli()).UTC() }
 
-// tick does what is due. All slots of one owner go in one write.
+// tick does what is due. All slots of one owner go in one write, unless there
+// are very many.
 func (c *Core) tick() {
 	c.fire()
 	if c.closing {
@@ -205,6 +210,10 @@ func (c *Core) tick() {
 			batches[e.Legion] = b
 		}
 		c.decide(r, e, d, b)
+		if len(b.Records) >= maxDecision {
+			c.commit(r, b)
+			delete(batches, e.Legion)
+		}
 	}
 	for _, owner := range sorted(batches) {
 		c.commit(c.reigns[owner], batches[owner])

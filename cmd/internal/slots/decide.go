@@ -22,6 +22,36 @@ type decision struct {
 	starts []jobs.Record
 	stops  []Stop // runs to be replaced
 	then   func() // when it is committed
+
+	// room is how many more attempts may become unsettled, once counted.
+	room    int
+	counted bool
+}
+
+// maxUnsettled bounds the attempts of one owner that wait or run. What falls
+// due beyond it is skipped: more could not be told to the next lord, and then
+// there would be none.
+const maxUnsettled = jobs.MaxUnsettled
+
+// room is how many more attempts of an owner a decision may claim or queue.
+func (c *Core) room(r *reign, b *decision) int {
+	if !b.counted {
+		b.room, b.counted = maxUnsettled, true
+		for _, q := range c.queued {
+			if q[0].Slot.Legion == r.legion {
+				b.room -= len(q)
+			}
+		}
+		for _, runs := range c.living {
+			for _, rec := range runs {
+				if rec.Slot.Legion != r.legion {
+					break // all are of one job
+				}
+				b.room--
+			}
+		}
+	}
+	return b.room
 }
 
 func (b *decision) add(rec jobs.Record) { b.Records = append(b.Records, rec) }
@@ -182,6 +212,8 @@ func (c *Core) place(r *reign, e *Entry, rec jobs.Record, b *decision) (why stri
 	switch {
 	case !e.Enabled:
 		return "disabled"
+	case c.room(r, b) <= 0:
+		return "queue full"
 	case e.Overlap == jobs.OverlapAllow:
 	case len(living) == 0 && len(c.queued[e.Key()]) == 0:
 	case e.Overlap == jobs.OverlapReplace:
@@ -218,6 +250,7 @@ func (c *Core) enqueue(r *reign, e *Entry, rec jobs.Record, b *decision, most in
 		q = q[1:]
 	}
 	c.queued[e.Key()] = append(q, rec)
+	b.room--
 	b.add(rec)
 	c.decided(r, rec, b)
 }
@@ -256,6 +289,7 @@ func (c *Core) claim(r *reign, rec jobs.Record, b *decision) {
 	rec.Run = cmp.Or(rec.Run, c.newRun())
 	b.add(rec)
 	b.starts = append(b.starts, rec)
+	b.room--
 	c.live(rec)
 	c.decided(r, rec, b)
 }

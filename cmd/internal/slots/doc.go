@@ -34,7 +34,7 @@
 // # The way of a slot
 //
 //	                  mark moves, in the same write
-//	due --+--> skipped (overlap, mutex, paused, drained, disabled)
+//	due --+--> skipped (overlap, mutex, paused, drained, disabled, queue full)
 //	      +--> missed (no lord, daemon down, too late, superseded, clock jumped)
 //	      +--> queued ----+
 //	      +--> claimed <--+   a run id, this node, this term

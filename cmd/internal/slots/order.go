@@ -221,6 +221,10 @@ func (c *Core) exec(ev Exec) {
 		c.do(Reply{ID: ev.ID, Err: busy("it is a job of the configuration")})
 		return
 	}
+	if c.room(r, &decision{}) <= 0 {
+		c.do(Reply{ID: ev.ID, Err: busy("queue full")})
+		return
+	}
 	rec := jobs.Record{
 		Slot: jobs.Slot{Legion: ev.Legion, Job: ev.Job, At: ev.At}, Attempt: 1, Run: c.newRun(), State: jobs.Claimed,
 		Term: r.term, Node: c.cfg.Node, Incarnation: c.cfg.Incarnation, Definition: ev.Definition, Scheduled: ev.At,

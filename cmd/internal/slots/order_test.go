@@ -3,7 +3,6 @@ package slots
 import (
 	"errors"
 	"math/rand/v2"
-	"slices"
 	"testing"
 	"time"
 
@@ -127,8 +126,12 @@ func (d *desk) Unsettled(legionName string) (b jobs.Batch) {
 }
 
 func (d *desk) Slots(slots ...jobs.Slot) (found []jobs.Record, _ error) {
+	wanted := map[jobs.Slot]bool{}
+	for _, s := range slots {
+		wanted[s] = true
+	}
 	for _, r := range d.records {
-		if slices.Contains(slots, r.Slot) {
+		if wanted[r.Slot] {
 			found = append(found, r)
 		}
 	}

@@ -1,0 +1,83 @@
+package slots
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/legion-cron/legion-cron/jobs"
+)
+
+// TestQueueFull: whatever piles up behind runs that do not end, a voter can
+// tell the next lord of it, and what is beyond has an outcome.
+func TestQueueFull(t *testing.T) {
+	t.Parallel()
+	const rows = 40
+	var js []jobs.Job
+	for i := range rows {
+		js = append(js, jobs.Job{
+			Name: fmt.Sprint("j", i), Legion: "g", Schedules: []string{"@every 1s"},
+			Overlap: jobs.OverlapQueueAll, CatchUp: time.Hour, CatchUpRuns: jobs.CatchUpAll,
+		})
+	}
+	d := newDesk(t, js...)
+	d.reign(7)
+	d.after(time.Second)
+	if len(d.starts) != rows {
+		t.Fatalf("%d runs started", len(d.starts))
+	}
+	first := slices.Clone(d.starts)
+	d.after(999 * time.Second) // and nothing ends
+	full := 0
+	for _, r := range d.records {
+		if r.State == jobs.Skipped && r.Reason == "queue full" {
+			full++
+		}
+	}
+	unsettled := d.Unsettled("g")
+	if len(unsettled.Records) != jobs.MaxUnsettled || full != 1000*rows-jobs.MaxUnsettled {
+		t.Fatalf("%d unsettled and %d skipped of %d slots", len(unsettled.Records), full, len(d.records))
+	}
+	if _, err := unsettled.Encode(); err != nil {
+		t.Error(err)
+	}
+	if r := d.order(func(id uint64) Event { return Exec{ID: id, Legion: "g", Job: "script", Definition: "x"} }); !errors.Is(r.Err, ErrBusy) {
+		t.Errorf("a command: %v", r.Err)
+	}
+	for _, r := range first { // the next of its row is claimed: still one place is free for each
+		d.end(r, jobs.Succeeded)
+	}
+	if r := d.trigger("j0"); r.Err != nil {
+		t.Errorf("when there is room: %v", r.Err)
+	}
+	// What was taken over counts, too.
+	d.newCore(js...)
+	d.reign(8)
+	last := Reply{}
+	for range 2 * rows {
+		last = d.trigger("j39")
+	}
+	if n := len(d.Unsettled("g").Records); n != jobs.MaxUnsettled || !errors.Is(last.Err, ErrBusy) || last.Err.Error() != "queue full" {
+		t.Errorf("%d unsettled under the next lord, the last order: %v", n, last.Err)
+	}
+}
+
+// TestUnsettledFit: records as long as names may be fit a batch.
+func TestUnsettledFit(t *testing.T) {
+	t.Parallel()
+	long := func(c byte) string { return string(slices.Repeat([]byte{c}, jobs.MaxName)) }
+	id := "01234567-0123-7123-8123-0123456789ab"
+	var b jobs.Batch
+	for i := range jobs.MaxUnsettled {
+		b.Records = append(b.Records, jobs.Record{
+			Slot:    jobs.Slot{Legion: long('l'), Job: long('j'), Manual: id},
+			Attempt: i, Run: id, State: jobs.Running, Term: 1 << 50, Node: long('n'), Incarnation: id, Definition: id,
+			Scheduled: noon, Started: noon, Manual: true,
+		})
+	}
+	if _, err := b.Encode(); err != nil {
+		t.Error(err)
+	}
+}
