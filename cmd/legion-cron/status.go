@@ -153,6 +153,9 @@ func printWarnings(w io.Writer, s control.Status) error {
 		if !l.Safe {
 			warnings = append(warnings, fmt.Sprintf("%s is unsafe: with a quorum of %d of %d, two nodes may be lord at once", l.Name, l.Quorum, len(s.Cluster.Voters)))
 		}
+		if l.Doubles > 0 {
+			warnings = append(warnings, fmt.Sprintf("%s: %d slots ran on more than one side of a split (LEGION_EVENT=double in the log)", l.Name, l.Doubles))
+		}
 		if l.Paused != "" {
 			warnings = append(warnings, l.Name+" is paused: "+l.Paused)
 		}

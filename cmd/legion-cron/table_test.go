@@ -89,7 +89,7 @@ func TestPrintStatus(t *testing.T) {
 				},
 				LastChange: &control.Change{At: control.At(now.Add(-90 * time.Second)), To: "node1", Reason: "elected"},
 			},
-			{Name: "risky", Quorum: 1},
+			{Name: "risky", Quorum: 1, Doubles: 3},
 		},
 	}
 	var b strings.Builder
@@ -116,6 +116,7 @@ node2  10.0.0.2:4242  dead   1.2.3    -700ms
 warning: foobar: not all voters name the same lord: node2 away
 warning: risky has no lord
 warning: risky is unsafe: with a quorum of 1 of 3, two nodes may be lord at once
+warning: risky: 3 slots ran on more than one side of a split (LEGION_EVENT=double in the log)
 warning: the clock of node2 differs by -700 ms
 `
 	if b.String() != want {

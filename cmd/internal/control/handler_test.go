@@ -242,7 +242,7 @@ func TestKeys(t *testing.T) {
 		{Status{}, "node incarnation version cluster legions process"},
 		{Cluster{}, "id epoch voters size quorum lord change drift members"},
 		{Member{}, "name addr state incarnation version clock_skew_ms"},
-		{Legion{}, "name lord term since trusted_ms quorum votes safe agreed succession members last_change voters paused"},
+		{Legion{}, "name lord term since trusted_ms quorum votes safe agreed succession members last_change voters paused doubles"},
 		{Vote{}, "name for term why"},
 		{LegionMember{}, "name valor effective fit vote_for role checks reasons"},
 		{Check{}, "name state valor"},
@@ -294,7 +294,7 @@ func TestEmptyValues(t *testing.T) {
 	}{
 		{Job{}, `{"name":"","legion":"","schedule":"","next":null,"last":null,"paused":false,"running":0,"nodes":[],"drift":[]}`},
 		{Run{}, `{"run":"","job":"","legion":"","slot":"","attempt":0,"term":0,"node":"","outcome":"","reason":"","scheduled":null,"started":null,"ended":null,"lateness_ms":null,"exit_code":null,"signal":"","manual":false}`},
-		{Legion{}, `{"name":"","lord":"","term":0,"since":null,"trusted_ms":0,"quorum":0,"votes":0,"safe":false,"agreed":false,"succession":[],"members":[],"last_change":null,"voters":[],"paused":""}`},
+		{Legion{}, `{"name":"","lord":"","term":0,"since":null,"trusted_ms":0,"quorum":0,"votes":0,"safe":false,"agreed":false,"succession":[],"members":[],"last_change":null,"voters":[],"paused":"","doubles":0}`},
 		{At(time.Date(2026, 3, 1, 3, 0, 0, 0, time.FixedZone("", 3600))), `"2026-03-01T02:00:00Z"`},
 		{At(time.Date(2026, 3, 1, 2, 0, 0, 1_999_999, time.UTC)), `"2026-03-01T02:00:00.001Z"`},
 	} {

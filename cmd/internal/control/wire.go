@@ -108,6 +108,7 @@ type Legion struct {
 	LastChange *Change            `json:"last_change"` // null: none since the agent started
 	Voters     List[Vote]         `json:"voters"`      // of the cluster, and what each says of this legion
 	Paused     string             `json:"paused"`      // why all its jobs are, and until when; empty: they are not
+	Doubles    int                `json:"doubles"`     // runs too many that this node has found since it started; only where Safe is false
 }
 
 // Vote is what a voter has announced of a legion.

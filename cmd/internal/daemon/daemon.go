@@ -91,6 +91,7 @@ type Daemon struct {
 	guardian *guardian.Guardian
 	watch    *probe.Watch
 	metrics  *metrics.Metrics
+	doubles  *doubles
 	calendar []dated       // guarded by mu
 	recount  chan struct{} // holds a token when jobs may have come
 	left     chan struct{} // closed when the node is to stop, and why: leaving
@@ -310,6 +311,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	// start does not wait for any.
 	d.measured(d.cfg, all)
 	d.spawn("metrics", d.recallLasts, nil)
+	d.spawn("doubles", d.doubles.run, nil)
 	d.foreman.post(slots.Configure{Jobs: all})
 	d.onUndo("end suspensions", d.endSuspensions)
 	d.herald.Configure(hooksOf(d.cfg))
@@ -338,6 +340,10 @@ func (d *Daemon) assemble() {
 	d.courier = control.NewCourier(d.call, d.api)
 	d.scribe = newScribe(d.disk, d.protocol, d.log)
 	d.scribe.lone = func() bool { return d.gossip == nil }
+	d.doubles = newDoubles(d.store, d.log, d.metrics, func(legion string) bool {
+		l, own := d.config().Legions[legion]
+		return l.UnsafeQuorum || !own // of another's, this voter cannot tell
+	})
 	d.count()
 	f := newForeman(slots.Config{
 		Node: d.name, Incarnation: d.incarnation, LostAfter: d.cfg.Node.LostAfter,
@@ -357,6 +363,7 @@ func (d *Daemon) assemble() {
 	d.herald = d.newHerald()
 	d.protocol.observe = func(recs []jobs.Record) {
 		d.metrics.Heard(recs)
+		d.doubles.look(recs)
 		f.post(slots.Observed{Records: recs})
 	}
 	d.filler = &filler{

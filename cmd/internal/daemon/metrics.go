@@ -29,6 +29,7 @@ func (d *Daemon) count() {
 	d.protocol.metrics = d.metrics
 	d.scribe.ended = d.metrics.Ended
 	d.disk.wrote = func(recs []jobs.Record) {
+		d.doubles.look(recs)
 		// What is decided about a legion's slots is counted when a quorum has it.
 		d.metrics.Decided(slices.DeleteFunc(slices.Clone(recs), func(r jobs.Record) bool { return !r.Slot.Local() || r.Run != "" }))
 	}

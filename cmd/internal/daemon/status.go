@@ -75,6 +75,7 @@ func (b backend) legion(s legion.Status, l legion.LegionStatus) control.Legion {
 	if p, ok := b.d.pause(l.Legion); ok {
 		out.Paused = describePause(p)
 	}
+	out.Doubles = b.d.doubles.of(l.Legion)
 	change, since := b.d.lords.of(l.Legion)
 	out.LastChange = change
 	if l.Lord != "" {

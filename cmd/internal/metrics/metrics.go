@@ -57,6 +57,7 @@ type Metrics struct {
 	registry *prometheus.Registry
 
 	lordChanges  *prometheus.CounterVec
+	doubles      *prometheus.CounterVec
 	runs         *prometheus.CounterVec
 	missed       *prometheus.CounterVec
 	lateness     *prometheus.HistogramVec
@@ -86,6 +87,9 @@ func New(version string, state func() State) *Metrics {
 		lordChanges: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "legion_cron_lord_changes_total", Help: "Changes of lord that this node has seen, by class of reason.",
 		}, []string{"legion", "reason"}),
+		doubles: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "legion_cron_doubles_total", Help: "Runs of a slot that had run already on another side of a split, as this node has found.",
+		}, []string{"legion"}),
 		runs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "legion_cron_runs_total", Help: "Runs that ended on this node, and slots for which it decided that there is none.",
 		}, append(job, "outcome")),
@@ -115,7 +119,7 @@ func New(version string, state func() State) *Metrics {
 		Name: "legion_cron_build_info", Help: "1, with the version of the agent.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(build, m.lordChanges, m.runs, m.missed, m.lateness, m.duration, m.claims, m.beats, m.beatsAnswers,
+	m.registry.MustRegister(build, m.lordChanges, m.doubles, m.runs, m.missed, m.lateness, m.duration, m.claims, m.beats, m.beatsAnswers,
 		&collector{m, state}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -140,12 +144,14 @@ func (m *Metrics) Configure(legions []string, all []JobName) {
 	for _, l := range m.legions {
 		if !slices.Contains(legions, l) {
 			m.lordChanges.DeletePartialMatch(prometheus.Labels{"legion": l})
+			m.doubles.DeleteLabelValues(l)
 		}
 	}
 	for _, l := range legions {
 		for _, c := range causes {
 			m.lordChanges.WithLabelValues(l, c.class)
 		}
+		m.doubles.WithLabelValues(l)
 	}
 	for _, j := range m.names {
 		if !slices.Contains(all, j) {
@@ -185,6 +191,16 @@ func (m *Metrics) LordChanged(legion, reason string) {
 	defer m.mu.Unlock()
 	if slices.Contains(m.legions, legion) {
 		m.lordChanges.WithLabelValues(legion, cause(reason)).Inc()
+	}
+}
+
+// Doubled counts runs too many of a slot. A legion that is not this node's is
+// not counted.
+func (m *Metrics) Doubled(legion string, n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if slices.Contains(m.legions, legion) {
+		m.doubles.WithLabelValues(legion).Add(float64(n))
 	}
 }
 

@@ -86,6 +86,7 @@ func TestZero(t *testing.T) {
 		`legion_cron_trusted_seconds{legion="foobar"}`:                                 "0",
 		`legion_cron_effective_valor{legion="foobar"}`:                                 "0",
 		`legion_cron_lord_changes_total{legion="foobar",reason="check"}`:               "0",
+		`legion_cron_doubles_total{legion="foobar"}`:                                   "0",
 		`legion_cron_check_state{check="redis",state="unknown"}`:                       "1",
 		`legion_cron_check_state{check="redis",state="failing"}`:                       "0",
 		`legion_cron_checks_stuck`:                                                     "0",
@@ -172,6 +173,7 @@ func TestRuns(t *testing.T) {
 		`legion_cron_runs_total` + labels + `,outcome="missed"}`:               "none",
 		`legion_cron_job_last_outcome` + labels + `,outcome="failed"}`:         "none",
 		`legion_cron_lord_changes_total{legion="foobar",reason="elected"}`:     "none",
+		`legion_cron_doubles_total{legion="foobar"}`:                           "none",
 		`legion_cron_runs_total{job="other",legion="foobar",outcome="missed"}`: "0",
 	})
 }
@@ -183,11 +185,15 @@ func TestLordChanges(t *testing.T) {
 		m.LordChanged("foobar", reason)
 		m.LordChanged("not ours", reason)
 	}
+	m.Doubled("foobar", 2)
+	m.Doubled("not ours", 1)
 	expect(t, m, map[string]string{
 		`legion_cron_lord_changes_total{legion="foobar",reason="elected"}`:   "1",
 		`legion_cron_lord_changes_total{legion="foobar",reason="check"}`:     "2",
 		`legion_cron_lord_changes_total{legion="foobar",reason="other"}`:     "1",
 		`legion_cron_lord_changes_total{legion="not ours",reason="elected"}`: "none",
+		`legion_cron_doubles_total{legion="foobar"}`:                         "2",
+		`legion_cron_doubles_total{legion="not ours"}`:                       "none",
 	})
 }
 
