@@ -25,6 +25,9 @@ type view struct {
 
 // announce hands the node's state to gossip, which spreads it soon, mostly.
 func (n *node) announce(s legion.NodeState) {
+	if n.conf.As != "" {
+		return // the others keep to the node that had the name before
+	}
 	n.state = s
 	for _, m := range n.w.nodes {
 		if m != n && n.w.maybe(0.9) {
@@ -47,7 +50,7 @@ func (n *node) tell(m *node, d time.Duration) {
 func (n *node) gossip() {
 	w := n.w
 	for _, m := range w.nodes {
-		if m == n {
+		if m == n || m.conf.As != "" || m.conf.Name == n.conf.As {
 			continue
 		}
 		v := n.view[m.conf.Name]

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"cmp"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -86,7 +87,7 @@ func (n *node) start() {
 	n.state, n.legions = legion.NodeState{}, n.conf.Legions
 	w.line("%s starts", n.conf.Name)
 	n.core = legion.New(legion.Config{
-		Name: n.conf.Name, Instance: n.instance, Incarnation: n.incarnation,
+		Name: cmp.Or(n.conf.As, n.conf.Name), Instance: n.instance, Incarnation: n.incarnation,
 		Vote: n.conf.Vote, Size: w.Size, Beat: w.Beat, Lease: w.Lease, Legions: w.standing(n.conf.Legions),
 	}, n.disk.load(), n.clock.read(w.now), rand.New(rand.NewPCG(w.rng.Uint64(), 1)))
 	n.step(legion.Tick{})
@@ -350,7 +351,11 @@ func (n *node) synced(seq uint64) {
 // is durable, and sends it.
 func (n *node) send(s legion.Send) {
 	s = n.fill(s)
-	if to := n.w.named[s.To]; to != nil {
+	to := n.w.named[s.To]
+	if s.To == n.conf.As {
+		to = n
+	}
+	if to != nil {
 		n.w.packet(n, to, s.Message)
 	}
 }

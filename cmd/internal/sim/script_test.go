@@ -21,7 +21,8 @@ import (
 //	cluster NAME[:VALOR[:novote]]... [size=N] [changing] [preempt=false]
 //	        [legions=N] [unsafe=QUORUM]
 //	                                            make the nodes; one legion, g, or many;
-//	                                            and, where electorates change, _cluster
+//	                                            and, where electorates change, _cluster;
+//	                                            b' is another node that calls itself b
 //	start|crash|stop|freeze|thaw NAME...
 //	run DURATION                                let time pass
 //	until lord|no lord                          let time pass, at most 30s
@@ -279,6 +280,9 @@ func (s *script) cluster(args []string) {
 			l.Valor, _ = strconv.Atoi(part[1])
 		}
 		n.Legions = map[string]legion.Legion{"g": l}
+		if name, ok := strings.CutSuffix(n.Name, "'"); ok {
+			n.As = name
+		}
 		c.Nodes = append(c.Nodes, n)
 	}
 	many, _ := strconv.Atoi(set["legions"])

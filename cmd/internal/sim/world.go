@@ -52,6 +52,9 @@ type NodeConf struct {
 	Name    string
 	Vote    bool
 	Legions map[string]legion.Legion
+	// As is what the node calls itself, if another has that name already and
+	// gossip keeps to that one: what is sent to the name goes there. Empty: Name.
+	As string
 }
 
 // New returns a world in which nothing has started yet.
