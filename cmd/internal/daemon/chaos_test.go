@@ -57,9 +57,10 @@ command = "echo $LEGION_SLOT $LEGION_ATTEMPT $LEGION_NODE >> SHARED"
 		return false
 	})
 	last := ""
+	var said answers
 	defer func() { t.Log(last) }() // Eventually does not return if it fails
 	lab.Eventually(t, 90*time.Second, "all nodes to say the same", func() bool {
-		last = c.disagreement(healed)
+		said, last = c.agreement(healed)
 		return last == ""
 	})
 	for _, a := range c.agents {
@@ -68,7 +69,7 @@ command = "echo $LEGION_SLOT $LEGION_ATTEMPT $LEGION_NODE >> SHARED"
 	for _, a := range c.agents {
 		lab.Eventually(t, 30*time.Second, a.name+" to stop", a.proc.Exited)
 	}
-	c.account(healed)
+	c.account(said, healed)
 }
 
 // harm breaks something, waits, mends it, again and again.
@@ -147,26 +148,52 @@ func (c *cluster) wrote() (all []writing) {
 	return all
 }
 
-// disagreement says in what the nodes' answers differ, or what is not settled.
-func (c *cluster) disagreement(before time.Time) string {
-	var first map[string]string
+// Answers are what nodes say of attempts, "SLOT#ATTEMPT".
+type answers map[string]string
+
+// differ says in what they do.
+func (a answers) differ(b answers) string {
+	for what, outcome := range b {
+		if a[what] != outcome {
+			return fmt.Sprintf("%s is %q and %q", what, a[what], outcome)
+		}
+	}
+	for what, outcome := range a {
+		if b[what] != outcome {
+			return fmt.Sprintf("%s is %q and %q", what, outcome, b[what])
+		}
+	}
+	return ""
+}
+
+func (a answers) add(slot string, attempt int, outcome, node string) {
+	a[fmt.Sprintf("%s#%d", slot, attempt)] += outcome + " on " + node + ";"
+}
+
+// agreement is what each node answers to be the outcome of all slots before a
+// time; or why there is none: the answers differ, or are not settled.
+func (c *cluster) agreement(before time.Time) (answers, string) {
+	var first answers
 	for _, a := range c.agents {
-		said := map[string]string{}
+		said := answers{}
 		for _, job := range []string{"tick", "all"} {
 			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-			runs, err := control.NewClient(a.socket).Runs(ctx, control.RunsQuery{Job: job, Limit: 1000})
+			runs, err := control.NewClient(a.socket).Runs(ctx, control.RunsQuery{Job: job, Limit: control.MaxRuns})
 			cancel()
 			if err != nil {
-				return a.name + ": " + err.Error()
+				return nil, a.name + ": " + err.Error()
+			}
+			if len(runs) == control.MaxRuns {
+				c.t.Fatalf("%s may have more runs than it can tell of: a shorter -chaos is needed", a.name)
 			}
 			for _, r := range runs {
 				if r.Scheduled.After(before) {
 					continue
 				}
-				said[fmt.Sprintf("%s#%d", r.Slot, r.Attempt)] += r.Outcome + " on " + r.Node + ";"
+				said.add(r.Slot, r.Attempt, r.Outcome, r.Node)
 				switch r.Outcome {
 				case "queued", "claimed", "starting", "running":
-					return fmt.Sprintf("%s: %s is %s", a.name, r.Slot, r.Outcome)
+					return nil, fmt.Sprintf("%s: %s is %s", a.name, r.Slot, r.Outcome)
 				}
 			}
 		}
@@ -174,20 +201,16 @@ func (c *cluster) disagreement(before time.Time) string {
 			first = said
 			continue
 		}
-		for slot, outcome := range said {
-			if first[slot] != outcome {
-				return fmt.Sprintf("%s: %s for %s, %s for %s", slot, outcome, a.name, first[slot], c.agents[0].name)
-			}
-		}
-		if len(said) != len(first) {
-			return fmt.Sprintf("%d records on %s, %d on %s", len(said), a.name, len(first), c.agents[0].name)
+		if how := first.differ(said); how != "" {
+			return nil, fmt.Sprintf("for %s and %s: %s", c.agents[0].name, a.name, how)
 		}
 	}
-	return ""
+	return first, ""
 }
 
-// account checks what the stopped nodes have written against what the jobs did.
-func (c *cluster) account(before time.Time) {
+// account checks what the stopped nodes have written against what they said
+// before, and what the jobs did.
+func (c *cluster) account(said answers, before time.Time) {
 	c.t.Helper()
 	ran := map[string]int{}
 	for _, w := range c.wrote() {
@@ -198,6 +221,7 @@ func (c *cluster) account(before time.Time) {
 			c.t.Errorf("P2: %s was started %d times", what, n)
 		}
 	}
+	written := answers{}
 	for job, every := range map[string]time.Duration{"tick": time.Second, "all": 2 * time.Second} {
 		known := map[jobs.Key]jobs.Record{}
 		for _, a := range c.agents {
@@ -214,6 +238,11 @@ func (c *cluster) account(before time.Time) {
 		}
 		all = jobs.Standing(all)
 		slices.SortFunc(all, func(a, b jobs.Record) int { return a.At.Compare(b.At) })
+		for _, r := range all {
+			if !r.Scheduled.After(before) {
+				written.add(r.Slot.String(), r.Attempt, r.State.String(), r.Node)
+			}
+		}
 		outcomes := map[string]int{}
 		slot := all[0].Slot
 		for ; slot.At.Before(before); slot.At = slot.At.Add(every) {
@@ -227,12 +256,15 @@ func (c *cluster) account(before time.Time) {
 				if !r.State.Settled() {
 					c.t.Errorf("P3: %v is not settled", r)
 				}
-				if r.State == jobs.Missed && job == "all" {
-					c.t.Errorf("P3: %v, with catch_up = 1h and catch_up_runs = all", r)
+				if r.State == jobs.Missed && job == "tick" {
+					c.checkMissed(all, r, slot)
 				}
 				if did := ran[fmt.Sprintf("%v#%d", slot, r.Attempt)]; did == 0 && r.State == jobs.Succeeded || did > 0 && (r.State == jobs.NeverStarted || r.Attempt == 0) {
 					c.t.Errorf("%v, and its job wrote %d lines", r, did)
 				}
+			}
+			if lines := did(ran, slot, attempts); job == "all" && lines == 0 {
+				c.t.Errorf("P3: %v did not run, with catch_up = 1h, catch_up_runs = all and on_lost = rerun: %v", slot, attempts)
 			}
 			for n, times := range attempts {
 				if times > 1 || n == 0 && len(attempts) > 1 {
@@ -244,5 +276,39 @@ func (c *cluster) account(before time.Time) {
 			}
 		}
 		c.t.Logf("%s: %v", job, outcomes)
+	}
+	if how := said.differ(written); how != "" {
+		c.t.Errorf("what the nodes said and what they have written differ: %s", how)
+	}
+}
+
+// did counts the lines that the attempts of a slot wrote.
+func did(ran map[string]int, slot jobs.Slot, attempts map[int]int) (lines int) {
+	for n := range attempts {
+		lines += ran[fmt.Sprintf("%v#%d", slot, n)]
+	}
+	return lines
+}
+
+// tickPatience is how late a slot of the job "tick" may be started: a second
+// is its catch_up, until the next, and two are not late for anybody.
+const tickPatience = 2 * time.Second
+
+// checkMissed checks that the lord who wrote a slot off had to: for a newer
+// one, or it was too late. A lord decides in the order of the slots, so it was
+// no later than when it first started a newer one.
+func (c *cluster) checkMissed(all []jobs.Record, missed jobs.Record, slot jobs.Slot) {
+	newer := false
+	for _, r := range all {
+		if r.Attempt == 0 || r.Term != missed.Term || !r.At.After(slot.At) {
+			continue
+		}
+		newer = true
+		if late := r.Started.Sub(slot.At); missed.Reason != "superseded" && !r.Started.IsZero() && late <= tickPatience {
+			c.t.Errorf("P3: %v, but its lord started %v when that was %v late", missed, r.Slot, late)
+		}
+	}
+	if missed.Reason == "superseded" && !newer {
+		c.t.Errorf("P3: %v, by nothing", missed)
 	}
 }

@@ -52,12 +52,13 @@ func newCluster(t *testing.T, n int, jobs string) *cluster {
 // JOIN is the list of all nodes.
 func newClusterWith(t *testing.T, n int, lines, jobs string) *cluster {
 	t.Helper()
-	c := &cluster{t: t, lab: lab.New(t, n), bin: lab.Binary(t)}
+	c := &cluster{t: t, bin: lab.Binary(t)}
 	var err error
 	if c.dir, err = os.MkdirTemp("", "lc"); err != nil { // a socket's path must be short
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(c.dir) })
+	c.lab = lab.New(t, n) // its end, before the directory's, kills what writes there
 	c.shared = filepath.Join(c.dir, "shared")
 	key := base64.StdEncoding.EncodeToString([]byte("0123456789abcdef0123456789abcdef")) + "\n"
 	c.write(filepath.Join(c.dir, "keys"), key, 0o600)

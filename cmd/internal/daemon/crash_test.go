@@ -58,7 +58,10 @@ retry_delay = "1ms"
 // newAlone starts one agent without a cluster.
 func newAlone(t *testing.T, jobs string) *cluster {
 	t.Helper()
-	c := &cluster{t: t, lab: lab.New(t, 1), bin: lab.Binary(t), dir: t.TempDir()}
+	// The directory is made first, to be removed last: the jobs that the lab's end
+	// kills, which are in groups of their own, write to it.
+	c := &cluster{t: t, dir: t.TempDir(), bin: lab.Binary(t)}
+	c.lab = lab.New(t, 1)
 	c.shared = filepath.Join(c.dir, "shared")
 	a := &agent{name: "n1", host: c.lab.Hosts[0], dir: c.dir, socket: filepath.Join(c.dir, "sock")}
 	c.write(filepath.Join(a.dir, "config.toml"), `

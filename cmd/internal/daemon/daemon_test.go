@@ -91,11 +91,23 @@ func recorded(t *testing.T, dir, job string) []jobs.Record {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	runs, err := s.Runs(ledger.Query{Job: job, Limit: ledger.MaxRuns})
-	if err != nil {
-		t.Fatal(err)
+	one := map[jobs.Key]bool{}
+	var all []jobs.Record
+	for skip := 0; ; skip += ledger.MaxRuns { // a page may have some of the one before
+		page, err := s.Runs(ledger.Query{Job: job, Limit: ledger.MaxRuns, Skip: skip})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range page {
+			if !one[r.Key()] {
+				one[r.Key()] = true
+				all = append(all, r)
+			}
+		}
+		if len(page) < ledger.MaxRuns {
+			return all
+		}
 	}
-	return runs
 }
 
 func shortDir(t *testing.T) string {

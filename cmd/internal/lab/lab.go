@@ -26,6 +26,8 @@ const (
 const (
 	labPrefix  = "lc"         // of every namespace; the process's id follows
 	namespaces = "/run/netns" // where ip netns keeps them
+	// removeWithin is how long the processes of a namespace may take to be dead.
+	removeWithin = 5 * time.Second
 )
 
 // Lab is a network of hosts. Its methods fail the test if they cannot do their
@@ -208,7 +210,8 @@ func (l *Lab) run(name string, args ...string) {
 // remove kills what runs in a namespace and deletes it. It reports nothing:
 // what is left, the next lab sweeps.
 func remove(namespace string) {
-	for range 3 { // a fork may slip through one look
+	// A fork may slip through one look, and what is killed may write a little longer.
+	for end := time.Now().Add(removeWithin); time.Now().Before(end); {
 		pids, err := exec.Command("ip", "netns", "pids", namespace).Output()
 		if err != nil || len(bytes.TrimSpace(pids)) == 0 {
 			break
