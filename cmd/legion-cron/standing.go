@@ -59,7 +59,8 @@ func newDrain() *cobra.Command {
 		Short: "Have the node hand over all lordships and take none, until undrain",
 		Long: `Have the node hand over all lordships and take none. Each goes to the next in line
 that is ready; where none is, it is given up all the same. The node goes on voting,
-and what it runs goes on. It stays drained over restarts, until undrain.`,
+and what it runs goes on; the slots of its own jobs are skipped. It stays drained over
+restarts, until undrain.`,
 		Args: args(cobra.NoArgs),
 	}
 	client := asks(cmd)

@@ -58,7 +58,8 @@ type Explanation struct {
 	JitterMS    int64  `json:"jitter_ms"`  // by which it is later than the schedule says
 	Enabled     bool   `json:"enabled"`
 	Paused      bool   `json:"paused"`
-	Pause       string `json:"pause"` // why, and until when
+	Pause       string `json:"pause"`   // why, and until when
+	Drained     bool   `json:"drained"` // the node is, and the job its own
 
 	Lord  string `json:"lord"`
 	Term  uint64 `json:"term"`

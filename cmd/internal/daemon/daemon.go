@@ -312,6 +312,9 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	d.measured(d.cfg, all)
 	d.spawn("metrics", d.recallLasts, nil)
 	d.spawn("doubles", d.doubles.run, nil)
+	d.ordering.Lock() // an order may come already
+	d.foreman.post(slots.Drain{On: d.orders.Drained})
+	d.ordering.Unlock()
 	d.foreman.post(slots.Configure{Jobs: all})
 	d.onUndo("end suspensions", d.endSuspensions)
 	d.herald.Configure(hooksOf(d.cfg))

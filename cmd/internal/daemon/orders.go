@@ -14,6 +14,7 @@ import (
 	"github.com/legion-cron/legion-cron/cmd/internal/config"
 	"github.com/legion-cron/legion-cron/cmd/internal/control"
 	"github.com/legion-cron/legion-cron/cmd/internal/logging"
+	"github.com/legion-cron/legion-cron/cmd/internal/slots"
 	"github.com/legion-cron/legion-cron/jobs/ledger"
 	"github.com/legion-cron/legion-cron/legion"
 )
@@ -95,6 +96,7 @@ func (d *Daemon) order(ctx context.Context, change func(*orders)) error {
 	d.mu.Lock()
 	d.orders = next
 	d.mu.Unlock()
+	d.foreman.post(slots.Drain{On: next.Drained})
 	d.reconfigure()
 	select {
 	case d.ordered <- struct{}{}:

@@ -236,6 +236,11 @@ func (b backend) explainOwn(ctx context.Context, job string) (control.Explanatio
 		Paused: v.Pause.On, Pause: describePause(v.Pause),
 		MaxRuns: cap(d.runs.limit), Running: len(d.runs.all()),
 	}
+	if v.Legion == "" {
+		d.mu.Lock()
+		e.Drained = d.orders.Drained
+		d.mu.Unlock()
+	}
 	if !v.Next.IsZero() {
 		e.Next, e.NextLocal = control.At(v.Next), v.Next.Format("2006-01-02 15:04:05 MST")
 	}
@@ -309,6 +314,8 @@ func tell(e *control.Explanation, vacancy string, silent []string) {
 		if e.Pause != "" {
 			e.Verdict += "; " + e.Pause
 		}
+	case e.Drained:
+		e.Verdict = fmt.Sprintf("will not run on %s: it is drained, and the slots of its own jobs are recorded as skipped", e.Node)
 	case e.Next.IsZero() && (strings.Contains(e.Schedule, "@lord") || strings.Contains(e.Schedule, "@start")):
 		e.Verdict = "runs " + e.Description + ", and by no clock"
 	case e.Next.IsZero():

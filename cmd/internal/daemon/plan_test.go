@@ -56,6 +56,8 @@ func TestTell(t *testing.T) {
 		{"history", func(e *control.Explanation) {
 			e.Last = control.List[control.Run]{{Scheduled: control.At(noon), Outcome: "failed", Attempt: 2, Node: "n2", ExitCode: &code}}
 		}, "", nil, true, "runs next", "the slot of 2026-03-01T12:00:00Z: failed, attempt 2 on n2: exit 7"},
+		{"drained", func(e *control.Explanation) { e.Legion, e.Lord, e.Drained = "", "", true }, "", nil, false,
+			"will not run on n1: it is drained, and the slots of its own jobs are recorded as skipped", "it has no legion: every node that lists it runs it"},
 		{"without a legion", func(e *control.Explanation) { e.Legion, e.Lord = "", "" }, "", nil, true,
 			"runs next at 2026-03-01 14:00:00 CET on each of n1, n2", "it has no legion: every node that lists it runs it"},
 	} {

@@ -82,7 +82,7 @@ type Core struct {
 	lastID  uint64
 	timers  []timer // in no order: there are few
 
-	closing, idle bool
+	drained, closing, idle bool
 }
 
 // A timer has something done at a moment, if the reign lasts until then.
@@ -126,6 +126,8 @@ func (c *Core) Step(now legion.Now, ev Event) []Action {
 		c.ready(ev)
 	case Unreign:
 		c.end(ev.Unreign)
+	case Drain:
+		c.drain(ev.On)
 	case Unhooked:
 		if l := c.leaving[ev.Legion]; l != nil && l.Term == ev.Term {
 			l.unhooked = true

@@ -196,8 +196,8 @@ func (c *Core) missed(r *reign, e *Entry, row scheduler.Range, why string) jobs.
 // decideSlot applies the job's policies to one slot.
 func (c *Core) decideSlot(r *reign, e *Entry, at time.Time, b *decision) {
 	rec := c.record(r, e, at)
-	why := "paused"
-	if !c.paused(r, e) {
+	why := c.heldBack(r, e)
+	if why == "" {
 		why = c.place(r, e, rec, b)
 	}
 	if why != "" {

@@ -55,6 +55,19 @@
 // cut off while it wrote, may come to light later. [jobs.Standing] says which
 // of the records of a slot stand then.
 //
+// A drained node is no lord, so a legion's slots never meet one: the next lord
+// takes them, and if there is none they are missed. Its own jobs have nobody
+// else, and it is not to begin anything: their slots are skipped as drained, as
+// those of a paused job are. What is asked for by hand runs.
+//
+// A slot that waits has an outcome when its job goes: skipped, by the lord when
+// it reads its configuration, or by the next one. So has that of a node's own
+// job when the node has a new name. But when a legion is gone from every file
+// at once, before its lord could say so, nobody may write about its slots any
+// more: what waited stays queued in the ledger, and `runs --outcome queued`
+// shows it, until the legion is there again; its first lord then skips it, or
+// runs it where the job has come back as well. No process is behind it.
+//
 // # What people ask for
 //
 // [Trigger], [Rerun] and [Exec] take the same way: a claim, committed, and then

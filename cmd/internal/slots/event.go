@@ -55,6 +55,9 @@ type (
 		Asked, Said jobs.Record
 		Err         error
 	}
+	// Drain says whether this node is drained: the slots of its own jobs are
+	// skipped then.
+	Drain struct{ On bool }
 	// Close keeps anything new from being started; [Idle] follows once nothing
 	// of this node runs.
 	Close struct{}
@@ -71,6 +74,7 @@ func (Recalled) event()  {}
 func (Ended) event()     {}
 func (Observed) event()  {}
 func (Told) event()      {}
+func (Drain) event()     {}
 func (Close) event()     {}
 
 // An Action is something to be done, in the order in which they are returned.

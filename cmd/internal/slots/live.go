@@ -54,7 +54,7 @@ func (c *Core) next(e *Entry) {
 func (c *Core) retry(r *reign, rec jobs.Record) bool {
 	e := c.jobs[Key(rec.Slot.Legion, rec.Job)]
 	if e == nil || rec.State != jobs.Failed && rec.State != jobs.TimedOut || rec.Attempt > e.Retries ||
-		c.paused(r, e) && !rec.Manual {
+		c.heldBack(r, e) != "" && !rec.Manual {
 		return false
 	}
 	// Another lord may have given the run up, and gone on without it.

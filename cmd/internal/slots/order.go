@@ -310,7 +310,7 @@ func (c *Core) setPause(ev SetPause) {
 			r.pauses = map[string]jobs.Pause{}
 		}
 		r.pauses[p.Job] = p
-		c.skipPaused(r)
+		c.skipHeldBack(r)
 	})
 }
 
@@ -324,15 +324,37 @@ func (c *Core) pauseOf(r *reign, e *Entry) jobs.Pause {
 	return jobs.Pause{}
 }
 
-func (c *Core) paused(r *reign, e *Entry) bool { return c.pauseOf(r, e).On }
+// heldBack says why the slots of a job are skipped for now; "": they are not.
+func (c *Core) heldBack(r *reign, e *Entry) (why string) {
+	switch {
+	case c.pauseOf(r, e).On:
+		return "paused"
+	case c.drained && r.legion == "":
+		return "drained"
+	}
+	return ""
+}
 
-// skipPaused skips what waits of jobs that are paused, but for what was asked
-// for by hand.
-func (c *Core) skipPaused(r *reign) {
+// drain takes note that the node stands back, or no longer does. Its lordships
+// are the protocol's to move; what is left here are its own jobs.
+func (c *Core) drain(drained bool) {
+	c.drained = drained
+	if own := c.reigns[""]; own.open && !c.closing {
+		c.skipHeldBack(own)
+	}
+}
+
+// skipHeldBack skips what waits of jobs that are paused or drained, but for
+// what was asked for by hand.
+func (c *Core) skipHeldBack(r *reign) {
 	b := &decision{}
 	for _, key := range sorted(c.queued) {
 		e := c.jobs[key]
-		if e == nil || e.Legion != r.legion || !c.paused(r, e) {
+		if e == nil || e.Legion != r.legion {
+			continue
+		}
+		why := c.heldBack(r, e)
+		if why == "" {
 			continue
 		}
 		var stay []jobs.Record
@@ -340,7 +362,7 @@ func (c *Core) skipPaused(r *reign) {
 			if rec.Manual {
 				stay = append(stay, rec)
 			} else {
-				b.add(c.skipped(r, rec, "paused"))
+				b.add(c.skipped(r, rec, why))
 			}
 		}
 		if c.queued[key] = stay; len(stay) == 0 {

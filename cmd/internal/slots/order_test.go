@@ -15,6 +15,7 @@ import (
 // a quorum that says yes unless told otherwise.
 type desk struct {
 	t       *testing.T
+	node    string
 	core    *Core
 	now     legion.Now
 	records map[jobs.Key]jobs.Record
@@ -32,7 +33,7 @@ var noon = time.Date(2026, 3, 1, 12, 0, 30, 0, time.UTC)
 
 func newDesk(t *testing.T, js ...jobs.Job) *desk {
 	d := &desk{
-		t: t, now: legion.Now{Boot: time.Hour, Raw: time.Hour, Wall: noon},
+		t: t, node: "n1", now: legion.Now{Boot: time.Hour, Raw: time.Hour, Wall: noon},
 		records: map[jobs.Key]jobs.Record{}, marks: map[jobs.MarkKey]jobs.Mark{}, replies: map[uint64]Reply{},
 	}
 	d.core = d.newCore(js...)
@@ -41,7 +42,7 @@ func newDesk(t *testing.T, js ...jobs.Job) *desk {
 
 // newCore is another node's, or this one's after a restart, with the same ledger.
 func (d *desk) newCore(js ...jobs.Job) *Core {
-	d.core = New(Config{Node: "n1", Incarnation: "i1", LostAfter: time.Minute, Ledger: d, Peers: d}, d.now, rand.New(rand.NewPCG(1, d.lastID)))
+	d.core = New(Config{Node: d.node, Incarnation: "i1", LostAfter: time.Minute, Ledger: d, Peers: d}, d.now, rand.New(rand.NewPCG(1, d.lastID)))
 	all := map[string]*Entry{}
 	for _, j := range js {
 		s, err := cronspec.ParseAll(j.Schedules, cronspec.Options{Location: time.UTC})

@@ -126,7 +126,7 @@ func (c *Core) open(r *reign) {
 	}
 	c.look = 0
 	c.setJobs(r, func(*Entry) bool { return true })
-	c.skipPaused(r)
+	c.skipHeldBack(r)
 	c.resume(r)
 	c.nextAll(r.legion)
 	if r.legion != "" {
@@ -159,6 +159,8 @@ func (c *Core) adopt(r *reign, known []jobs.Record) error {
 			b.add(c.neverStarted(rec, "no quorum had it"))
 		case rec.State == jobs.Queued && c.jobs[key] == nil:
 			b.add(c.skipped(r, rec, "the job is gone from the configuration"))
+		case rec.State == jobs.Queued && rec.Slot.Node != "" && rec.Slot.Node != c.cfg.Node:
+			b.add(c.skipped(r, rec, "the node is "+c.cfg.Node+" now"))
 		case rec.State == jobs.Queued:
 			if !slices.ContainsFunc(c.queued[key], func(q jobs.Record) bool { return q.Run == rec.Run }) {
 				c.queued[key] = append(c.queued[key], rec)

@@ -189,7 +189,7 @@ func (c *Core) willing(e *Entry, last jobs.Record) bool {
 // reports whether the slot goes on. Nothing else decides so.
 func (c *Core) goOn(last jobs.Record) bool {
 	e, r := c.jobs[Key(last.Slot.Legion, last.Job)], c.reigns[last.Slot.Legion]
-	if e == nil || r == nil || !r.open || c.closing || !c.willing(e, last) || c.paused(r, e) && !last.Manual {
+	if e == nil || r == nil || !r.open || c.closing || !c.willing(e, last) || c.heldBack(r, e) != "" && !last.Manual {
 		return false
 	}
 	// The engine may have yet to come to the slot: the mark that went with the
