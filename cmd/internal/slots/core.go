@@ -265,18 +265,52 @@ func (c *Core) commit(r *reign, b *decision) {
 }
 
 // write has a batch written as its owner's are; then is told, unless the reign
-// has ended before.
+// has ended before. A reign writes one batch at a time, and what comes meanwhile
+// goes with the next: so whoever has a mark also has what was decided before it,
+// or a quorum has.
 func (c *Core) write(r *reign, b jobs.Batch, then func(error)) {
+	r.unwritten = append(r.unwritten, unwritten{b, then})
+	c.flush(r)
+}
+
+// An unwritten batch waits for the write before it.
+type unwritten struct {
+	jobs.Batch
+	then func(error)
+}
+
+// flush begins the next write of a reign, if none is under way.
+func (c *Core) flush(r *reign) {
+	if r.writing || len(r.unwritten) == 0 {
+		return
+	}
+	r.writing = true
+	n := 0
+	var all jobs.Batch
+	for _, w := range r.unwritten {
+		if n > 0 && max(len(all.Records)+len(w.Records), len(all.Marks)+len(w.Marks)) > jobs.MaxBatchItems {
+			break
+		}
+		all.Records, all.Marks = append(all.Records, w.Records...), append(all.Marks, w.Marks...)
+		n++
+	}
+	written := r.unwritten[:n:n]
+	r.unwritten = r.unwritten[n:]
 	c.lastID++
 	c.waiting[c.lastID] = func(err error) {
-		if c.reigns[r.legion] == r {
-			then(err)
+		if c.reigns[r.legion] != r {
+			return
 		}
+		r.writing = false
+		for _, w := range written {
+			w.then(err)
+		}
+		c.flush(r)
 	}
 	if r.legion == "" {
-		c.do(Write{ID: c.lastID, Batch: b})
+		c.do(Write{ID: c.lastID, Batch: all})
 	} else {
-		c.do(Commit{ID: c.lastID, Legion: r.legion, Term: r.term, Batch: b})
+		c.do(Commit{ID: c.lastID, Legion: r.legion, Term: r.term, Batch: all})
 	}
 }
 

@@ -12,24 +12,28 @@ import (
 // A reign is a lordship that this node acts on; the one over no legion is over
 // the node's own jobs. A pointer to it is good as long as c.reigns has it.
 type reign struct {
-	legion string
-	term   uint64
-	since  time.Time // on the wall
-	states []legion.VoterState
-	voters []string          // the others of the quorum that elected it
-	had    map[jobs.Key]bool // unsettled here before they were heard
-	known  bool              // what the voters had written has been read
-	ready  bool              // nothing else holds it back
-	open   bool              // its slots are decided
-	opened time.Time
+	legion  string
+	term    uint64
+	since   time.Time // on the wall
+	states  []legion.VoterState
+	voters  []string          // the others of the quorum that elected it
+	had     map[jobs.Key]bool // unsettled here before they were heard
+	doubted map[jobs.Key]bool // unsettled, and not told of by every voter
+	known   bool              // what the voters had written has been read
+	ready   bool              // nothing else holds it back
+	open    bool              // its slots are decided
+	opened  time.Time
 	// claims have been asked for, by run id, and not been answered with yes.
 	claims map[string]jobs.Record
-	stray  []jobs.Record         // claims of this node's that were found without a run
-	asked  map[*decision]bool    // that no quorum has taken yet
-	marks  map[string]jobs.Mark  // by job: the latest, found or asked for
-	pauses map[string]jobs.Pause // by job; "": of all
-	execs  map[string]execMark   // by job
-	orders map[uint64]bool       // that wait for their write
+	stray  []jobs.Record      // claims of this node's that were found without a run
+	asked  map[*decision]bool // that no quorum has taken yet
+	// writing: a write is under way, and unwritten waits for it.
+	writing   bool
+	unwritten []unwritten
+	marks     map[string]jobs.Mark  // by job: the latest, found or asked for
+	pauses    map[string]jobs.Pause // by job; "": of all
+	execs     map[string]execMark   // by job
+	orders    map[uint64]bool       // that wait for their write
 }
 
 func newReign(legionName string, term uint64, since time.Time) *reign {
@@ -45,7 +49,7 @@ func (c *Core) begin(a legion.Reign) {
 		c.drop(old)
 	}
 	r := newReign(a.Legion, a.Term, c.wall())
-	r.states, r.had = a.States, map[jobs.Key]bool{}
+	r.states, r.had, r.doubted = a.States, map[jobs.Key]bool{}, map[jobs.Key]bool{}
 	c.reigns[a.Legion] = r
 	for _, rec := range c.cfg.Ledger.Unsettled(a.Legion).Records {
 		r.had[rec.Key()] = true
@@ -162,6 +166,11 @@ func (c *Core) adopt(r *reign, known []jobs.Record) error {
 		case rec.State == jobs.Queued && rec.Slot.Node != "" && rec.Slot.Node != c.cfg.Node:
 			b.add(c.skipped(r, rec, "the node is "+c.cfg.Node+" now"))
 		case rec.State == jobs.Queued:
+			if r.doubted[rec.Key()] {
+				// Perhaps one voter alone has it, and with it a mark that will
+				// tell everybody that the slot has been decided.
+				b.add(rec)
+			}
 			if !slices.ContainsFunc(c.queued[key], func(q jobs.Record) bool { return q.Run == rec.Run }) {
 				c.queued[key] = append(c.queued[key], rec)
 			}
@@ -175,6 +184,7 @@ func (c *Core) adopt(r *reign, known []jobs.Record) error {
 			c.live(rec)
 		}
 	}
+	r.doubted = nil
 	for key := range c.queued {
 		c.sortQueue(key)
 	}

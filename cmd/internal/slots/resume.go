@@ -14,6 +14,10 @@ import (
 // what that voter did not tell of, before it acts on it. Two quorums share a
 // voter; therefore, of whatever a quorum has settled, one of them knows.
 //
+// A voter's table also tells of claims and queued slots that later decisions,
+// settled long ago, have made void; it tells of them as of any other. So it is
+// asked about those in any case.
+//
 // The same question finds the slots whose last attempt was never started, and
 // that nobody has carried on with yet.
 
@@ -117,6 +121,10 @@ func (c *Core) doubts(r *reign) (map[string][]jobs.Record, error) {
 		q := slices.Clone(stranded)
 		for _, rec := range known {
 			if !told[rec.Key()] {
+				r.doubted[rec.Key()] = true
+			}
+			// A voter may tell of a claim and know what has made it void.
+			if !told[rec.Key()] || rec.Voidable() {
 				q = append(q, rec)
 			}
 		}
