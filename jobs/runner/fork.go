@@ -16,6 +16,7 @@ type child struct {
 	process        *os.Process
 	pidfd          int // -1: the kernel has none
 	stdout, stderr *os.File
+	bounced        *os.File // nil: it is the program already; else land waits for that
 }
 
 // fork starts the program, born into the cgroup if there is one. What os can
@@ -47,16 +48,16 @@ func (l *launch) fork(group *cgroup) (_ *child, err error) {
 	// A session of its own: no terminal, and Ctrl-C on the agent is for the agent.
 	sys := &syscall.SysProcAttr{Setsid: true, PidFD: &c.pidfd}
 	if group != nil {
-		dir, err := os.Open(group.dir)
+		sys.CgroupFD, err = unix.Open(group.dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
-			return nil, fmt.Errorf("open cgroup: %w", err)
+			return nil, fmt.Errorf("open cgroup %s: %w", group.dir, err)
 		}
-		open = append(open, dir)
-		sys.UseCgroupFD, sys.CgroupFD = true, int(dir.Fd())
+		defer unix.Close(sys.CgroupFD)
+		sys.UseCgroupFD = true
 	}
 	files := []*os.File{stdin, outW, errW}
 	if l.needsTrampoline() {
-		err = l.bounce(c, files, sys)
+		c.bounced, c.process, err = l.bounce(files, sys)
 	} else {
 		if l.who != nil {
 			sys.Credential = &syscall.Credential{Uid: l.who.uid, Gid: l.who.gid, Groups: l.who.groups}
@@ -64,9 +65,6 @@ func (l *launch) fork(group *cgroup) (_ *child, err error) {
 		c.process, err = os.StartProcess(l.path, l.argv, &os.ProcAttr{Dir: l.dir, Env: l.env, Files: files, Sys: sys})
 	}
 	if err != nil {
-		if c.pidfd >= 0 {
-			unix.Close(c.pidfd)
-		}
 		if l.who != nil && errors.Is(err, fs.ErrPermission) { // exec's, or that of the way there
 			return nil, fmt.Errorf("command %s as user %s in directory %s: %w", l.argv[0], l.who.name, l.dir, cause(err))
 		}

@@ -13,6 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// startsAtOnce is how many runs may be on their way from cgroup to fork at one
+// time. Go forks one at a time anyway: more would wait with pipes open, which
+// each fork has to copy, and with a thread each for the kernel's cgroup lock.
+// Fewer leave a core idle. The rest of a crowd waits with nothing in its hands.
+const startsAtOnce = 4
+
 // Config is what a Host needs to know.
 type Config struct {
 	// Incarnation names this start of the agent: letters, digits and dashes.
@@ -28,6 +34,7 @@ type Host struct {
 	cgroups     atomic.Pointer[cgroupRoot] // nil: none, or they turned out not to work
 	runs        sync.WaitGroup             // one for each run whose direct child is not reaped
 	children    sync.Map                   // the pids of these
+	turns       chan struct{}              // one for each run that is being forked
 }
 
 // New looks whether cgroups can be made here; that they cannot is no error.
@@ -38,7 +45,7 @@ func New(c Config) (*Host, error) {
 	// What the agent has inherited from who started it is not for its runs: a
 	// lock that a daemon started by a job holds for ever, say.
 	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC) // since Linux 5.11
-	h := &Host{incarnation: c.Incarnation}
+	h := &Host{incarnation: c.Incarnation, turns: make(chan struct{}, startsAtOnce)}
 	if !c.NoCgroups {
 		if root, err := findCgroupRoot(); err == nil {
 			h.cgroups.Store(root)
@@ -102,31 +109,44 @@ func (h *Host) start(s Spec, sink Sink) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	group, err := h.plant(&s)
+	child, group, err := h.fork(launch, &s)
 	if err != nil {
 		return nil, err
 	}
-	child, err := launch.fork(group)
-	if err != nil && group != nil && notForCgroups(err) {
-		// clone3 is refused (an old kernel, a seccomp filter): if it works
-		// without a cgroup, it is so for every run to come.
-		group.remove()
-		if child, err = launch.fork(nil); err == nil {
-			h.cgroups.Store(nil)
-			group = nil
-		}
-	}
-	if err != nil {
+	if err := child.land(); err != nil {
 		if group != nil {
 			group.remove()
 		}
-		return nil, err
+		return nil, fmt.Errorf("command %s: %w", launch.argv[0], err)
 	}
 	p := newProcess(h, &s, launch.stop, child, group, sink)
 	h.runs.Add(1)
 	h.children.Store(p.PID(), nil)
 	go p.supervise()
 	return p, nil
+}
+
+// fork starts the run in a place of its own, when it is its turn.
+func (h *Host) fork(l *launch, s *Spec) (*child, *cgroup, error) {
+	h.turns <- struct{}{}
+	defer func() { <-h.turns }()
+	group, err := h.plant(s)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := l.fork(group)
+	if err == nil || group == nil {
+		return c, group, err
+	}
+	group.remove()
+	if notForCgroups(err) {
+		// clone3 is refused (an old kernel, a seccomp filter): if it works
+		// without a cgroup, it is so for every run to come.
+		if c, err = l.fork(nil); err == nil {
+			h.cgroups.Store(nil)
+		}
+	}
+	return c, nil, err
 }
 
 // tag is how the processes of a run are told from all others.

@@ -78,6 +78,9 @@ func TestStartErrors(t *testing.T) {
 				if !strings.HasPrefix(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
 					t.Errorf("got  %q\nwant %q", err, tt.want)
 				}
+				if len(h.turns) != 0 {
+					t.Error("it keeps its turn: after a few of its kind nothing starts")
+				}
 			}
 		})
 	}

@@ -50,8 +50,8 @@ func (l *launch) needsTrampoline() bool {
 }
 
 // bounce starts this very binary, which sets what is asked for and becomes the
-// program. It does not return before that has happened or failed.
-func (l *launch) bounce(c *child, files []*os.File, sys *syscall.SysProcAttr) error {
+// program; status says whether it has.
+func (l *launch) bounce(files []*os.File, sys *syscall.SysProcAttr) (status *os.File, _ *os.Process, err error) {
 	b := bounce{
 		Path: l.path, Argv: l.argv, Env: l.env, Dir: l.dir,
 		Nice: l.spec.Nice, IOPrio: l.ioprio, Umask: l.spec.Umask, Limits: l.limits,
@@ -64,36 +64,52 @@ func (l *launch) bounce(c *child, files []*os.File, sys *syscall.SysProcAttr) er
 	}
 	spec, err := memFile("run", func(w io.Writer) (int64, error) { return 0, json.NewEncoder(w).Encode(b) })
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	defer spec.Close()
 	status, theirs, err := os.Pipe()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	defer status.Close()
+	defer theirs.Close()
 	// Until it is the program it has nothing of the job's in its environment
 	// that could change what a Go program does.
-	c.process, err = os.StartProcess("/proc/self/exe", []string{trampolineName},
+	process, err := os.StartProcess("/proc/self/exe", []string{trampolineName},
 		&os.ProcAttr{Dir: "/", Env: l.set, Files: append(files, spec, theirs), Sys: sys})
-	theirs.Close()
 	if err != nil {
-		return err
+		status.Close()
+		return nil, nil, err
 	}
-	if err := status.SetReadDeadline(time.Now().Add(bounceBound)); err != nil {
-		return err
-	}
-	failure, err := io.ReadAll(io.LimitReader(status, maxBounceError)) // closed by a successful exec
-	switch {
-	case err != nil:
-		err = fmt.Errorf("not started within %s", bounceBound)
-	case len(failure) > 0:
-		err = errors.New(string(failure))
-	default:
+	return status, process, nil
+}
+
+// land waits until the trampoline has become the program. Where that fails
+// nothing is left of the child.
+func (c *child) land() error {
+	if c.bounced == nil {
 		return nil
+	}
+	defer c.bounced.Close()
+	err := c.bounced.SetReadDeadline(time.Now().Add(bounceBound))
+	if err == nil {
+		var failure []byte
+		failure, err = io.ReadAll(io.LimitReader(c.bounced, maxBounceError)) // closed by a successful exec
+		switch {
+		case err != nil:
+			err = fmt.Errorf("not started within %s", bounceBound)
+		case len(failure) > 0:
+			err = errors.New(string(failure))
+		default:
+			return nil
+		}
 	}
 	_ = c.process.Kill()
 	_, _ = c.process.Wait()
+	if c.pidfd >= 0 {
+		unix.Close(c.pidfd)
+	}
+	c.stdout.Close()
+	c.stderr.Close()
 	return err
 }
 
