@@ -207,6 +207,15 @@ func (w *World) unsafe(l string) bool {
 	return slices.ContainsFunc(w.nodes, func(n *node) bool { return n.conf.Legions[l].Unsafe })
 }
 
+// underWay reports whether the run of r lives, or its slot waits for its turn:
+// either may take long.
+func (w *World) underWay(r jobs.Record) bool {
+	return slices.ContainsFunc(w.nodes, func(n *node) bool {
+		return n.up && (n.runs[r.Run] != nil || r.State == jobs.Queued && n.trusted(r.Legion) &&
+			slices.ContainsFunc(n.slots.Jobs(), func(v slots.View) bool { return v.Legion == r.Legion && v.Name == r.Job && v.Queued > 0 }))
+	})
+}
+
 // outcome says what is wrong with what became of a slot.
 func (w *World) outcome(recs []jobs.Record, young bool) string {
 	if len(recs) == 0 {
@@ -215,7 +224,7 @@ func (w *World) outcome(recs []jobs.Record, young bool) string {
 	attempts := map[int]int{}
 	for _, r := range recs {
 		attempts[r.Attempt]++
-		if !r.State.Settled() && !young {
+		if !r.State.Settled() && !young && !w.underWay(r) {
 			return "not settled"
 		}
 	}
