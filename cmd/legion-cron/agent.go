@@ -24,7 +24,7 @@ func newAgent() *cobra.Command {
 		Long: `Runs the node until SIGTERM or SIGINT. The first one gives up all lordships at
 once and waits for running jobs, up to stop_timeout; a second one kills them.
 SIGHUP reads the configuration again: all of it, or on any error nothing.`,
-		Args: args(cobra.NoArgs),
+		Args: args(cobra.ExactArgs(0)),
 	}
 	path := cmd.Flags().String("config", defaultConfig, "configuration file")
 	untilEOF := cmd.Flags().Bool("until-eof", false, "stop and kill all runs when standard input ends: whoever holds it is gone")

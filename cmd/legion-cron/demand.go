@@ -126,7 +126,7 @@ lord that took it; jobs, status and explain show it.`,
 	}
 	client := asks(cmd)
 	legion := cmd.Flags().String("legion", "", "all jobs of this legion")
-	until := cmd.Flags().String("until", "", "a duration like 90m or 2d, or RFC 3339; default: until resume")
+	until := cmd.Flags().String("until", "", "a duration like 90m or 2d, a date, or RFC 3339; default: until resume")
 	reason := cmd.Flags().String("reason", "", "why, for others to see")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		job, err := jobOrLegion(cmd, args, *legion)
@@ -173,14 +173,17 @@ func jobOrLegion(cmd *cobra.Command, args []string, legion string) (job string, 
 	return job, nil
 }
 
-// parseUntil reads a duration from now, with d for days, or a moment.
+// parseUntil reads a duration from now, with d for days, a date or a moment.
 func parseUntil(text string, now time.Time) (time.Time, error) {
 	if at, err := time.Parse(time.RFC3339, text); err == nil {
 		return at, nil
 	}
-	ago, err := control.ParseSince(text, now)
-	if err != nil {
-		return time.Time{}, &usageError{msg: fmt.Sprintf("bad time %q", text), hint: "a duration like 90m or 2d, or RFC 3339 like 2026-03-01T02:00:00Z"}
+	if at, err := time.ParseInLocation(time.DateOnly, text, now.Location()); err == nil {
+		return at, nil
 	}
-	return now.Add(now.Sub(ago)), nil
+	d, err := control.ParsePeriod(text)
+	if err != nil {
+		return time.Time{}, &usageError{msg: fmt.Sprintf("bad time %q", text), hint: "a duration like 90m or 2d, a date, or RFC 3339 like 2026-03-01T02:00:00Z"}
+	}
+	return now.Add(d), nil
 }

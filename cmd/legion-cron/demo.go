@@ -33,7 +33,7 @@ func newDemo() *cobra.Command {
 		Long: `Starts three real agents on 127.0.0.1 with temporary state and a few jobs, and
 shows who is lord and what runs. Kill one with kill -9 and watch. Ctrl-C stops
 everything and removes everything.`,
-		Args: args(cobra.NoArgs),
+		Args: args(cobra.ExactArgs(0)),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 			defer stop()

@@ -15,7 +15,7 @@ func newMembers() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "members",
 		Short: "The nodes of the cluster, and which of them vote",
-		Args:  args(cobra.NoArgs),
+		Args:  args(cobra.ExactArgs(0)),
 	}
 	client := asks(cmd)
 	asJSON := jsonFlag(cmd)
@@ -49,7 +49,7 @@ func newLeave() *cobra.Command {
 		Long: `Leave the cluster. The node's vote goes to a node that has none, if there is one;
 else the electorate becomes smaller. Then the agent stops, as with SIGTERM. When it
 is started again it is a node like any other, and may become a voter again.`,
-		Args: args(cobra.NoArgs),
+		Args: args(cobra.ExactArgs(0)),
 	}
 	client := asks(cmd)
 	asJSON := jsonFlag(cmd)
@@ -101,7 +101,7 @@ func newRefound() *cobra.Command {
 		Use:   "refound",
 		Short: "On a survivor: go on with this node as the only voter, a majority being lost for good",
 		Long:  "On a survivor: " + refoundWarning,
-		Args:  args(cobra.NoArgs),
+		Args:  args(cobra.ExactArgs(0)),
 	}
 	client := asks(cmd)
 	asJSON := jsonFlag(cmd)

@@ -58,7 +58,8 @@ that does not happen within the lease and two beats, they say so and exit 1.
 	}
 	client := asks(cmd)
 	slot := cmd.Flags().Bool("slot", false, "once for each slot in the cluster")
-	every := cmd.Flags().Duration("slot-every", time.Minute, "length of a slot, with --slot")
+	every := time.Minute
+	cmd.Flags().Var((*period)(&every), "slot-every", "length of a slot, with --slot")
 	name := cmd.Flags().String("name", "", "the job's name in runs; default: made from CMD and a hash of it")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		argv := args[1:]
@@ -68,10 +69,10 @@ that does not happen within the lease and two beats, they say so and exit 1.
 			ask.Job = execName(argv[0], ask.Definition)
 		}
 		if *slot || cmd.Flags().Changed("slot-every") {
-			if *every < time.Second || *every > 24*time.Hour {
-				return &usageError{msg: fmt.Sprintf("bad slot length %v", *every), hint: "from 1s to 24h"}
+			if every < time.Second || every > 24*time.Hour {
+				return &usageError{msg: fmt.Sprintf("bad slot length %v", every), hint: "from 1s to 24h"}
 			}
-			ask.Slot = control.At(time.Now().UTC().Truncate(*every))
+			ask.Slot = control.At(time.Now().UTC().Truncate(every))
 		}
 		code := 0
 		v, err := client().Exec(cmd.Context(), args[0], ask, func(v control.ExecVerdict, tell func(control.ExecNews), signals <-chan string) {

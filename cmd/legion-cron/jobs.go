@@ -14,7 +14,7 @@ func newJobs() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "jobs",
 		Short: "All jobs, when they ran and when they will",
-		Args:  args(cobra.NoArgs),
+		Args:  args(cobra.ExactArgs(0)),
 	}
 	client := asks(cmd)
 	asJSON := jsonFlag(cmd)

@@ -49,7 +49,7 @@ func newKeysGenerate() *cobra.Command {
 	return &cobra.Command{
 		Use:   "generate",
 		Short: "Print a new key: one line of a [cluster] keys_file",
-		Args:  args(cobra.NoArgs),
+		Args:  args(cobra.ExactArgs(0)),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), generateKey())
 			return err
@@ -67,7 +67,7 @@ func newKeysList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "Which member has which key, by the keys' names",
-		Args:  args(cobra.NoArgs),
+		Args:  args(cobra.ExactArgs(0)),
 	}
 	client := asks(cmd)
 	asJSON := jsonFlag(cmd)

@@ -45,6 +45,9 @@ a line says how many bytes are missing.`,
 			}
 			if !*follow {
 				if run == "" && err == nil {
+					err = known(ctx, c, args[0])
+				}
+				if run == "" && err == nil {
 					err = &refusal{msg: fmt.Sprintf("job %s has not run", args[0]), hint: "legion-cron jobs lists the jobs, runs what became of their slots"}
 				}
 				return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -124,6 +125,21 @@ func report(err error, w io.Writer) int {
 		fmt.Fprintf(w, "hint: %s\n", hint)
 	}
 	return code
+}
+
+// period is the value of a flag: a duration, with d for days.
+type period time.Duration
+
+func (p *period) String() string { return time.Duration(*p).String() }
+func (p *period) Type() string   { return "duration" }
+
+func (p *period) Set(text string) error {
+	d, err := control.ParsePeriod(text)
+	if err != nil {
+		return err
+	}
+	*p = period(d)
+	return nil
 }
 
 // args wraps one of cobra's argument checks, so that what it refuses is a usage error.

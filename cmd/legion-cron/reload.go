@@ -10,7 +10,7 @@ func newReload() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reload",
 		Short: "Have the agent read its configuration again: all of it, or on any error nothing",
-		Args:  args(cobra.NoArgs),
+		Args:  args(cobra.ExactArgs(0)),
 	}
 	client := asks(cmd)
 	asJSON := jsonFlag(cmd)

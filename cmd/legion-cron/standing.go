@@ -29,13 +29,14 @@ others fail meanwhile, the old one reigns again.`,
 	}
 	client := asks(cmd)
 	asJSON := jsonFlag(cmd)
-	away := cmd.Flags().Duration("for", time.Minute, "how long the node ranks behind all others")
+	away := time.Minute
+	cmd.Flags().Var((*period)(&away), "for", "how long the node ranks behind all others")
 	to := cmd.Flags().String("to", "", "the node that is to reign")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if *away <= 0 {
+		if away <= 0 {
 			return &usageError{"step-down: --for must be more than 0", "for good: legion-cron drain, or set-valor LEGION 0"}
 		}
-		s, err := client().StepDown(cmd.Context(), control.StepDownQuery{Legion: args[0], For: *away, To: *to})
+		s, err := client().StepDown(cmd.Context(), control.StepDownQuery{Legion: args[0], For: away, To: *to})
 		if err != nil {
 			return err
 		}
@@ -46,7 +47,7 @@ others fail meanwhile, the old one reigns again.`,
 		if s.To == "" {
 			_, err = fmt.Fprintf(w, "%s is lord of %s no more; nobody reigns yet\n", printable(s.From), printable(s.Legion))
 		} else {
-			_, err = fmt.Fprintf(w, "%s is lord of %s, term %d; %s ranks last for %v\n", printable(s.To), printable(s.Legion), s.Term, printable(s.From), *away)
+			_, err = fmt.Fprintf(w, "%s is lord of %s, term %d; %s ranks last for %v\n", printable(s.To), printable(s.Legion), s.Term, printable(s.From), away)
 		}
 		return err
 	}
@@ -61,7 +62,7 @@ func newDrain() *cobra.Command {
 that is ready; where none is, it is given up all the same. The node goes on voting,
 and what it runs goes on; the slots of its own jobs are skipped. It stays drained over
 restarts, until undrain.`,
-		Args: args(cobra.NoArgs),
+		Args: args(cobra.ExactArgs(0)),
 	}
 	client := asks(cmd)
 	asJSON := jsonFlag(cmd)
@@ -89,7 +90,7 @@ func newUndrain() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "undrain",
 		Short: "Have a drained node stand again",
-		Args:  args(cobra.NoArgs),
+		Args:  args(cobra.ExactArgs(0)),
 	}
 	client := asks(cmd)
 	asJSON := jsonFlag(cmd)

@@ -22,7 +22,7 @@ func newStatus() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Legions, their lords, and what every node weighs",
-		Args:  args(cobra.NoArgs),
+		Args:  args(cobra.ExactArgs(0)),
 	}
 	client := asks(cmd)
 	asJSON := jsonFlag(cmd)

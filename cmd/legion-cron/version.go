@@ -39,7 +39,7 @@ func newVersion() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Which legion-cron this is",
-		Args:  args(cobra.NoArgs),
+		Args:  args(cobra.ExactArgs(0)),
 	}
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

@@ -232,6 +232,20 @@ func TestParseSince(t *testing.T) {
 	}
 }
 
+func TestParsePeriod(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]time.Duration{"90m": 90 * time.Minute, "2d": 48 * time.Hour, "0s": 0} {
+		if got, err := ParsePeriod(text); err != nil || got != want {
+			t.Errorf("ParsePeriod(%q) = %v, %v, want %v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "5", "-1h", "-1d", "1.5d", "yesterday", "2026-03-01"} {
+		if got, err := ParsePeriod(text); err == nil {
+			t.Errorf("ParsePeriod(%q) = %v, want an error", text, got)
+		}
+	}
+}
+
 // TestKeys pins the JSON keys that scripts rely on, in their order.
 func TestKeys(t *testing.T) {
 	t.Parallel()

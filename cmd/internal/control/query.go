@@ -128,6 +128,15 @@ func ParseSince(text string, now time.Time) (time.Time, error) {
 	case "yesterday":
 		return midnight(1), nil
 	}
+	d, err := ParsePeriod(text)
+	if err != nil {
+		return time.Time{}, BadRequest("a duration like 90m or 2d, today, yesterday, a date, or RFC 3339 like 2026-03-01T02:00:00Z", "bad time %q", text)
+	}
+	return now.Add(-d).UTC(), nil
+}
+
+// ParsePeriod reads a duration of at least 0, as in 90m, or whole days, as in 2d.
+func ParsePeriod(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
 	if days, ok := strings.CutSuffix(text, "d"); ok && err != nil {
 		var n uint64
@@ -136,9 +145,9 @@ func ParseSince(text string, now time.Time) (time.Time, error) {
 		}
 	}
 	if err != nil || d < 0 {
-		return time.Time{}, BadRequest("a duration like 90m or 2d, today, yesterday, a date, or RFC 3339 like 2026-03-01T02:00:00Z", "bad time %q", text)
+		return 0, BadRequest("a duration like 90s, 1h30m or 2d", "%q is not a duration", text)
 	}
-	return now.Add(-d).UTC(), nil
+	return d, nil
 }
 
 // outcomes are the values of Run.Outcome.

@@ -104,8 +104,12 @@ func forward(w http.ResponseWriter, r *http.Request, rt Router, where place, nod
 	}
 }
 
-// unreached says that a node did not answer, and whether it may have acted.
+// unreached says that a node did not answer, and whether it may have acted. An
+// *Error is the router's own: it did not try.
 func unreached(node string, r *http.Request, err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
 	hint := "legion-cron members shows who is there"
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		hint = "it may have been done all the same; " + hint

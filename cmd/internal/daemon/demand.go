@@ -220,7 +220,10 @@ func (b backend) Pause(ctx context.Context, legionName, job string, p *control.P
 		if len(p.Reason)+len(by) > jobs.MaxPauseReason {
 			return control.BadRequest("", "the reason has %d bytes, it may have %d", len(p.Reason), jobs.MaxPauseReason-len(by))
 		}
-		set.On, set.Until, set.Reason = true, p.Until.Time, strings.TrimSpace(strings.ToValidUTF8(p.Reason, "?")+by)
+		set.On, set.Until, set.Reason = true, p.Until.Time, "by "+control.Asker(ctx)
+		if reason := strings.TrimSpace(strings.ToValidUTF8(p.Reason, "?")); reason != "" {
+			set.Reason = reason + by
+		}
 	}
 	if _, err := b.lordly(ctx, legionName, func(id uint64) slots.Event { return slots.SetPause{ID: id, Pause: set} }); err != nil {
 		return err

@@ -149,7 +149,7 @@ command = "echo $LEGION_NODE"
 	c.must(next, "resume", "often")
 	lab.Eventually(t, 5*time.Second, "a run after it", func() bool { return len(c.lines()) > ran })
 	c.must(next, "pause", "--legion", "g", "--until", "1h")
-	if out := c.must(next, "status"); !strings.Contains(out, "g is paused: (uid 0), until ") {
+	if out := c.must(next, "status"); !strings.Contains(out, "g is paused: by uid 0, until ") {
 		t.Errorf("status: %s", out)
 	}
 	c.must(next, "resume", "--legion", "g")

@@ -153,8 +153,15 @@ func (d *Daemon) attend(ctx context.Context, rec jobs.Record, say func(any) erro
 	if end.State != jobs.Succeeded {
 		log = d.log.Warn
 	}
-	log("run "+end.State.String(), logging.Event("run-ended"), logging.Legion(end.Slot.Legion), logging.Term(end.Term), logging.Job(end.Job),
-		logging.Slot(end.Slot.String()), logging.Run(end.Run), logging.Attempt(end.Attempt), logging.Outcome(end.State.String()), zap.String("reason", end.Reason))
+	fields := []zap.Field{logging.Event("run-ended"), logging.Legion(end.Slot.Legion), logging.Term(end.Term), logging.Job(end.Job),
+		logging.Slot(end.Slot.String()), logging.Run(end.Run), logging.Attempt(end.Attempt), logging.Outcome(end.State.String())}
+	if end.Signal == "" && end.ExitCode >= 0 {
+		fields = append(fields, logging.Exit(end.ExitCode))
+	}
+	if end.Reason != "" {
+		fields = append(fields, zap.String("reason", end.Reason))
+	}
+	log("run "+end.State.String(), fields...)
 	_ = say(control.ExecNews{Recorded: true}) // the caller does not wait for ever
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/legion-cron/legion-cron/jobs/ledger"
 )
 
-const runsHint = "legion-cron runs --json lists them"
+const runsHint = "legion-cron runs lists them"
 
 // run finds a run by its id, whoever knows it.
 func (d *Daemon) run(ctx context.Context, id string) (jobs.Record, error) {

@@ -398,6 +398,9 @@ var overlapWords = map[jobs.Overlap]string{
 // lastWords says in a line what became of a slot.
 func lastWords(r control.Run) string {
 	text := fmt.Sprintf("the slot of %s: %s", r.Scheduled.UTC().Format(time.RFC3339), r.Outcome)
+	if r.Manual {
+		text += ", by hand"
+	}
 	if r.Attempt > 1 {
 		text += fmt.Sprintf(", attempt %d", r.Attempt)
 	}

@@ -58,6 +58,9 @@ func TestTell(t *testing.T) {
 		}, "", nil, true, "runs next", "the slot of 2026-03-01T12:00:00Z: failed, attempt 2 on n2: exit 7"},
 		{"drained", func(e *control.Explanation) { e.Legion, e.Lord, e.Drained = "", "", true }, "", nil, false,
 			"will not run on n1: it is drained, and the slots of its own jobs are recorded as skipped", "it has no legion: every node that lists it runs it"},
+		{"a run by hand", func(e *control.Explanation) {
+			e.Last = control.List[control.Run]{{Scheduled: control.At(noon), Outcome: "succeeded", Attempt: 1, Node: "n2", Manual: true}}
+		}, "", nil, true, "runs next", "the slot of 2026-03-01T12:00:00Z: succeeded, by hand on n2"},
 		{"without a legion", func(e *control.Explanation) { e.Legion, e.Lord = "", "" }, "", nil, true,
 			"runs next at 2026-03-01 14:00:00 CET on each of n1, n2", "it has no legion: every node that lists it runs it"},
 	} {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/legion-cron/legion-cron/cmd/internal/control"
+	"github.com/legion-cron/legion-cron/legion/gossip"
 )
 
 // askRequest is the question that carries a request of the control API, or a
@@ -51,5 +53,8 @@ func (b backend) LordOf(name string) (string, error) {
 
 // Reach implements control.Router.
 func (b backend) Reach(r *http.Request, node string) (*http.Response, error) {
+	if b.d.gossip != nil && node != b.d.name && !slices.ContainsFunc(b.d.gossip.Members(), func(m gossip.Member) bool { return m.Name == node }) {
+		return nil, control.NotFound("legion-cron members lists them", "no node %q", node)
+	}
 	return b.d.courier.Reach(r, node)
 }
