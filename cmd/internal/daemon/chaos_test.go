@@ -76,10 +76,9 @@ command = "echo $LEGION_SLOT $LEGION_ATTEMPT $LEGION_NODE >> SHARED"
 func (c *cluster) harm(r *rand.Rand, how time.Duration) {
 	between := func(lo, hi time.Duration) time.Duration { return lo + time.Duration(r.Int64N(int64(hi-lo))) }
 	for end := time.Now().Add(how); time.Now().Before(end); {
-		i := r.IntN(len(c.agents))
-		a := c.agents[i]
+		a := c.agents[r.IntN(len(c.agents))]
 		if lord := c.lord("foobar"); lord != nil && r.IntN(2) == 0 {
-			a, i = lord, slices.Index(c.agents, lord)
+			a = lord
 		}
 		var mend func()
 		pause := between(500*time.Millisecond, 4*time.Second)
