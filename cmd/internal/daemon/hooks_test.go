@@ -325,14 +325,14 @@ unlord = ["cmd:echo unlord $LEGION_TERM $LEGION_NODE >> SHARED"]
 }
 
 // TestRestartDuringUnlord: an agent that is back, and lord, while the guardian
-// of its last life still runs a slow unlord hook waits for it with its own. What
-// guardians ignore, their hooks hear.
+// of its last life still runs a slow unlord hook waits for it with its own. The
+// guardian ignores SIGTERM (0x4000 in SigIgn), and its hooks hear it.
 func TestRestartDuringUnlord(t *testing.T) {
 	c := newClusterWith(t, 1, "size = 1", `
 [legion.foobar]
 [legion.foobar.on]
 lord = ["cmd:echo lord $LEGION_TERM $LEGION_NODE >> SHARED"]
-unlord = ["""cmd:grep -q '^SigIgn:.0*$' /proc/self/status || echo deaf 0 $LEGION_NODE >> SHARED
+unlord = ["""cmd:! grep -q '^SigIgn:.*[4-7c-f]...$' /proc/self/status || echo deaf 0 $LEGION_NODE >> SHARED
 echo undoing $LEGION_TERM $LEGION_NODE >> SHARED; sleep 3; echo unlord $LEGION_TERM $LEGION_NODE >> SHARED"""]
 `)
 	a, term := c.reigning(nil, 20*time.Second)
