@@ -29,10 +29,6 @@ type Config struct {
 	Beat, Lease time.Duration
 	Legions     map[string]Legion
 	Checks      []Check
-	// Ahead reports whether a fenced write is dated so far ahead of this node's
-	// wall clock that this node, as a voter, is not to take it; nil: none is. It
-	// must not block.
-	Ahead func(legion string, payload []byte, wall time.Time) bool
 }
 
 // A Legion is a node's own part in a legion.
@@ -219,7 +215,6 @@ func New(cfg Config, st State, now Now, rng *rand.Rand) *Core {
 // Step takes one event at the time now and returns what must be done.
 // Time never goes back between steps.
 func (c *Core) Step(now Now, ev Event) []Action {
-	c.doubt(now)
 	c.now, c.out = now, nil
 	if !c.stopped {
 		// First: an answer that waited while this process did not run must not
@@ -249,7 +244,10 @@ func (c *Core) handle(ev Event) {
 	case Propose:
 		c.propose(ev)
 	case Abandon:
-		c.forfeitTo(ev.Legion, ev.Reason)
+		if l := c.lordships[ev.Legion]; l != nil {
+			l.heir = c.nextInLine(ev.Legion)
+		}
+		c.forfeit(ev.Legion, ev.Reason)
 	case StepDown:
 		c.stepDown(ev)
 	case LetGo:
@@ -282,7 +280,6 @@ func (c *Core) progress() {
 	c.beat()
 	c.amend()
 	c.makeWhole()
-	c.overbold()
 	c.repeatProposals()
 	c.repeatFarewells()
 	c.announce()
@@ -436,7 +433,8 @@ func (c *Core) diskTrouble(trouble string) {
 	}
 	c.note(Note{Event: "disk", Text: "giving up lordships: " + trouble, Warn: true})
 	for _, l := range c.reigning() {
-		c.forfeitTo(l.legion, trouble)
+		l.heir = c.nextInLine(l.legion)
+		c.forfeit(l.legion, trouble)
 	}
 }
 

@@ -195,11 +195,8 @@
 //     lease.
 //   - Two stand at once and share the votes: the one that thinks itself the
 //     lesser gives its votes back at once, and voters tell the other.
-//   - A clock jump changes nothing: wall time is used here to number the first
-//     term and, by the shell's word (Config.Ahead), to refuse writes that are
-//     dated ahead of a voter's clock; a lord of whom no quorum takes a write for
-//     that reason, or none for five leases, gives the throne back. Suspend
-//     counts as time passed.
+//   - A clock jump changes nothing: wall time is never used here but to number
+//     the first term. Suspend counts as time passed.
 //   - The core freezes: beats stop with it, and the lordships go.
 //   - The disk stalls: no vote or write is answered before it is durable, and
 //     a write outstanding for longer than a lease withholds beats.

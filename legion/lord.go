@@ -1,7 +1,6 @@
 package legion
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -31,9 +30,6 @@ type lordship struct {
 	kept   Stamp // until when it is kept whoever is better
 	weight int   // what the checks said when it was won
 	lost   bool  // its trust ran out: it is not renewed, and cannot come back
-	// heeded is the epoch in which a quorum took a write of it that says what
-	// time it is here; 0: none has since the wall clock was set.
-	heeded uint64
 }
 
 // A link is what a lord knows of its beats to one voter.
@@ -364,14 +360,10 @@ func (c *Core) onAck(h Header) {
 type proposal struct {
 	Propose
 	acks      map[string]bool // voters that have it
-	ahead     map[string]bool // voters whose wall clocks it is ahead of
 	sent      map[uint64]string
 	next      Stamp
 	pause     time.Duration // until it is sent again
 	until     Stamp         // when stragglers are left to catch up by other means
-	patience  Stamp         // until when a fenced one waits for a quorum
-	careful   bool          // this node, as a voter, takes it after the others
-	dated     bool          // by the lord's wall clock, lately
 	committed bool
 }
 
@@ -398,73 +390,9 @@ func (c *Core) propose(ev Propose) {
 		fail("too many writes under way")
 		return
 	}
-	careful, dated := c.dates(ev)
 	c.proposals = append(c.proposals, &proposal{
-		careful: careful, dated: dated,
-		Propose: ev, acks: map[string]bool{}, ahead: map[string]bool{}, sent: map[uint64]string{},
-		next: c.now.Stamp(), pause: c.beatEvery(), until: c.in(c.lease()), patience: c.in(writePatience * c.lease()),
+		Propose: ev, acks: map[string]bool{}, sent: map[uint64]string{}, next: c.now.Stamp(), pause: c.beatEvery(), until: c.in(c.lease()),
 	})
-}
-
-// writePatience is for how many leases a lord that is renewed waits until a
-// quorum takes a write of it. After that another may fare better: its slots
-// wait all the while. Less gives lordships up for voters with slow disks.
-const writePatience = 5
-
-const whyAhead = "its wall clock is ahead of the voters'"
-
-// overbold gives up the lordships whose writes nobody takes.
-func (c *Core) overbold() {
-	for _, p := range slices.Clone(c.proposals) {
-		if !p.fenced() || p.committed {
-			continue
-		}
-		switch {
-		case len(c.electorate.Voters)-len(p.ahead) < c.quorum(p.Legion):
-			c.forfeitTo(p.Legion, whyAhead)
-		case c.due(p.patience):
-			c.forfeitTo(p.Legion, fmt.Sprintf("no quorum has taken a write of it for %v", writePatience*c.lease()))
-		}
-	}
-}
-
-// forfeitTo gives up a lordship that this node could not keep to the next in line.
-func (c *Core) forfeitTo(legion, reason string) {
-	if l := c.lordships[legion]; l != nil {
-		l.heir = c.nextInLine(legion)
-	}
-	c.forfeit(legion, reason)
-}
-
-// datedWithin: a write that is ahead of what the clock said so long before tells
-// the others what time it is here.
-const datedWithin = 20 * time.Second
-
-// dates says whether a write is to be taken with care, and is dated lately. A
-// lord whose wall clock is ahead must not leave its marks on its own disk, where
-// the next would find them; so until a quorum has taken a write that shows what
-// time it is here, the other voters come first.
-func (c *Core) dates(ev Propose) (careful, dated bool) {
-	l := c.lordships[ev.Legion]
-	if ev.Term == 0 || l == nil || l.heeded == c.electorate.Epoch || c.cfg.Ahead == nil {
-		return false, false
-	}
-	return true, c.cfg.Ahead(ev.Legion, ev.Payload, c.now.Wall.Add(-datedWithin))
-}
-
-// doubt has the lordships be careful again after the wall clock was set.
-func (c *Core) doubt(now Now) {
-	if (now.Wall.Sub(c.now.Wall) - (now.Boot - c.now.Boot)).Abs() < datedWithin/2 {
-		return
-	}
-	for _, l := range c.lordships {
-		l.heeded = 0
-	}
-}
-
-// waits reports whether a write waits for other voters before this node takes it.
-func (c *Core) waits(p *proposal) bool {
-	return p.careful && len(p.acks) < c.quorum(p.Legion)-1
 }
 
 func (p *proposal) fenced() bool { return p.Term > 0 }
@@ -487,7 +415,7 @@ func (c *Core) repeatProposals() {
 			clear(p.sent)
 		}
 		for _, v := range c.electorate.Voters {
-			if !p.acks[v.Name] && !(v.Name == c.cfg.Name && c.waits(p)) {
+			if !p.acks[v.Name] {
 				p.sent[c.send(v.Name, Accept{p.Legion, p.Term, p.Payload, p.ID}, sendOpts{})] = v.Name
 			}
 		}
@@ -503,16 +431,8 @@ func (c *Core) onAccepted(h Header, b Accepted) {
 		if p.sent[h.Echo] != h.From {
 			continue
 		}
-		waited := c.waits(p)
-		delete(p.ahead, h.From)
-		switch {
-		case b.OK:
+		if b.OK {
 			p.acks[h.From] = true
-		case b.Ahead:
-			p.ahead[h.From] = true
-		}
-		if waited && !c.waits(p) {
-			p.next = c.now.Stamp()
 		}
 		need := c.electorate.Quorum
 		if p.fenced() {
@@ -520,9 +440,6 @@ func (c *Core) onAccepted(h Header, b Accepted) {
 		}
 		if !p.committed && len(p.acks) >= need {
 			p.committed = true
-			if l := c.lordships[p.Legion]; l != nil && l.term == p.Term && p.dated {
-				l.heeded = c.electorate.Epoch
-			}
 			c.do(Wrote{ID: p.ID, Committed: true})
 		}
 	}

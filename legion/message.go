@@ -171,8 +171,6 @@ type (
 	Accepted struct {
 		OK      bool   `cbor:"1,keyasint,omitempty"`
 		Promise uint64 `cbor:"2,keyasint,omitempty"`
-		// Ahead: it is dated ahead of the voter's wall clock.
-		Ahead bool `cbor:"3,keyasint,omitempty"`
 	}
 
 	// Found asks a node to accept a founding.

@@ -441,7 +441,7 @@ func (c *Core) onVacant(h Header, b Vacant) {
 
 // onAccept takes a write: a fenced one if its term is the promise and the
 // promise is to its sender, an unfenced one always. It is durable before the
-// answer leaves. None is taken that is dated ahead of this node's wall clock.
+// answer leaves.
 func (c *Core) onAccept(h Header, b Accept) {
 	if !c.voter() {
 		return
@@ -465,10 +465,6 @@ func (c *Core) onAccept(h Header, b Accept) {
 	o := c.holder(h)
 	i := slices.IndexFunc(o.writes, func(w taken) bool { return w.id == b.ID })
 	if i < 0 {
-		if b.Term > 0 && c.cfg.Ahead != nil && c.cfg.Ahead(b.Legion, b.Payload, c.now.Wall) {
-			c.answer(h, Accepted{Ahead: true}, sendOpts{})
-			return
-		}
 		o.writes = append(o.writes, taken{b.ID, c.write(Persist{Payloads: [][]byte{b.Payload}})})
 		if len(o.writes) > writesKept {
 			o.writes = slices.Delete(o.writes, 0, 1)

@@ -430,7 +430,6 @@ func (d *Daemon) legionConfig() (legion.Config, error) {
 	c := legion.Config{
 		Name: d.name, Instance: instance, Incarnation: uuid.MustParse(d.incarnation), Software: d.opts.Version,
 		Vote: true, Size: 1, Beat: lanBeat, Lease: lanLease, Legions: d.legions(), Checks: announcedChecks(d.watch.Reports()),
-		Ahead: slots.Ahead(reader{d.store}),
 	}
 	if cl := d.cfg.Cluster; cl != nil {
 		c.Vote, c.Size, c.Beat, c.Lease, c.ForgetAfter = cl.Vote, cl.Size, cl.Beat, cl.Lease, cl.ForgetAfter

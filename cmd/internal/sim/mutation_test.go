@@ -49,7 +49,6 @@ const (
 	record   = "legion/electorate.go"
 	change   = "legion/change.go"
 	refill   = "legion/refill.go"
-	clocks   = "cmd/internal/slots/clock.go"
 	faulty   = "cmd/internal/sim/electorate.go"
 )
 
@@ -152,12 +151,6 @@ var mutations = []mutation{
 		{deciding, "if c.scheduled(rec) {", "if false {"}}},
 	{"a lord sets a mark back", false, []edit{
 		{deciding, "old.At.After(m.At)", "false && old.At.After(m.At)"}}},
-	{"voters take marks that are ahead of their clocks", false, []edit{
-		{clocks, "if !m.At.After(wall.Add(maxAhead)) {", "if true {"},
-		{clocks, "if step.Abs() <= maxStep {", "if true {"}}},
-	{"a lord whose wall clock is ahead leaves its marks on its own disk", false, []edit{
-		{lord, "return p.careful && len", "return false && len"},
-		{clocks, "if step.Abs() <= maxStep {", "if true {"}}},
 	{"a slot goes on though something about it is on its way", false, []edit{
 		{resuming, "if rec.Concerns(last.Slot) && rec.Key() != key", "if false && rec.Key() != key"}}},
 	{"a slot goes on before the voters are asked what else became of it", false, []edit{

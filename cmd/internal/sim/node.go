@@ -89,7 +89,6 @@ func (n *node) start() {
 	n.core = legion.New(legion.Config{
 		Name: cmp.Or(n.conf.As, n.conf.Name), Instance: n.instance, Incarnation: n.incarnation,
 		Vote: n.conf.Vote, Size: w.Size, Beat: w.Beat, Lease: w.Lease, Legions: w.standing(n.conf.Legions),
-		Ahead: slots.Ahead(n.disk.store),
 	}, n.disk.load(), n.clock.read(w.now), rand.New(rand.NewPCG(w.rng.Uint64(), 1)))
 	n.step(legion.Tick{})
 	n.every(w.between(50*time.Millisecond, 500*time.Millisecond), time.Second, n.gossip)
@@ -389,14 +388,6 @@ func (n *node) trusted(l string) bool {
 	}
 	_, ok := n.core.Trusted(n.clock.read(n.w.now), l, r.term)
 	return ok
-}
-
-// setWall has the wall clock be wrong by d, or right again.
-func (n *node) setWall(d time.Duration) {
-	if n.clock.wrong != d {
-		n.w.line("%s has its wall clock wrong by %v", n.conf.Name, d)
-		n.clock.set(d)
-	}
 }
 
 // setRate makes the clocks run at a rate, Boot slewed against Raw.

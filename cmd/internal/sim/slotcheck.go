@@ -10,7 +10,6 @@ import (
 
 	"github.com/legion-cron/legion-cron/cmd/internal/slots"
 	"github.com/legion-cron/legion-cron/jobs"
-	"github.com/legion-cron/legion-cron/legion"
 )
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
@@ -97,53 +96,10 @@ func (c *checker) acknowledged(n *node, b jobs.Batch) {
 		}
 		last := &all[len(all)-1]
 		if m.At.After(last.to) {
-			c.believed(n, m)
 			last.to = m.At
 		}
 		c.slots.eras[key] = all
 	}
-}
-
-// believed checks that a quorum might believe what time it is by a mark that
-// stands: one that is far ahead silences its job.
-func (c *checker) believed(n *node, m jobs.Mark) {
-	e := n.core.Electorate()
-	if e == nil || n.unsafe(m.Legion) {
-		return
-	}
-	k := 0
-	for _, o := range n.w.nodes {
-		if !m.At.After(epoch.Add(n.w.now + o.clock.step + o.clock.furthest + aheadMax)) {
-			k++
-		}
-	}
-	if k < e.Quorum {
-		n.w.fail("P3: %s sets the mark of %s/%s to %v, which is ahead of the clocks of all but %d", n.conf.Name, m.Legion, m.Job, m.At, k)
-	}
-}
-
-// aheadMax is how far ahead of a voter's clock a mark may be.
-const aheadMax = 10 * time.Second
-
-// ruledInTime reports whether some lord has a job whose mark is ahead of no
-// node's clock. Where clocks are apart a mark may be ahead of the lord's, and
-// nothing is due until that has come so far.
-func (w *World) ruledInTime() bool {
-	var earliest time.Time
-	for _, n := range w.nodes {
-		if at := n.wall(); earliest.IsZero() || at.Before(earliest) {
-			earliest = at
-		}
-	}
-	for _, n := range w.nodes {
-		for l := range n.lords {
-			marks := n.disk.store.Unsettled(l).Marks
-			if l != legion.ClusterLegion && (len(marks) == 0 || slices.ContainsFunc(marks, func(m jobs.Mark) bool { return !m.At.After(earliest) })) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // learn remembers what schedules there are.

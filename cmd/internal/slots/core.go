@@ -82,9 +82,6 @@ type Core struct {
 	lastID  uint64
 	timers  []timer // in no order: there are few
 
-	// jumpedFrom and jumpedTo are what the wall clock was last set from and to.
-	jumpedFrom, jumpedTo time.Time
-
 	drained, closing, idle bool
 }
 
@@ -119,7 +116,6 @@ func New(cfg Config, now legion.Now, rng *rand.Rand) *Core {
 // Step takes one event, and whatever is due by now. The actions are the
 // caller's.
 func (c *Core) Step(now legion.Now, ev Event) []Action {
-	c.lookAtClock(now)
 	c.now = now
 	switch ev := ev.(type) {
 	case Configure:

@@ -22,7 +22,6 @@ type reign struct {
 	known   bool              // what the voters had written has been read
 	ready   bool              // nothing else holds it back
 	open    bool              // its slots are decided
-	quit    bool              // it has been given up, and is about to end
 	opened  time.Time
 	// claims have been asked for, by run id, and not been answered with yes.
 	claims map[string]jobs.Record
@@ -109,7 +108,7 @@ func (c *Core) ready(ev Ready) {
 
 // tryOpen begins to decide, once all is known and nothing holds it back.
 func (c *Core) tryOpen(r *reign) {
-	if r.known && r.ready && !r.open && !r.quit && !c.closing {
+	if r.known && r.ready && !r.open && !c.closing {
 		c.open(r)
 	}
 }
@@ -267,9 +266,6 @@ func (c *Core) firstMarks(r *reign, first *decision, fresh map[*Entry]time.Time)
 			return
 		}
 		delete(r.asked, first)
-		if r.quit {
-			return
-		}
 		for _, key := range sorted(c.jobs) { // the engine keeps the order
 			if from, ok := fresh[c.jobs[key]]; ok {
 				c.engine.Set(c.now.Wall, key, c.jobs[key].Schedule, from)
