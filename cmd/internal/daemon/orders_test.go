@@ -79,6 +79,10 @@ func TestOrders(t *testing.T) {
 	reigns(others[1])
 	c.end(others[0], syscall.SIGKILL)
 	c.start(others[0])
+	lab.Eventually(t, 20*time.Second, "the drained node to answer", func() bool {
+		_, err := others[0].status()
+		return err == nil
+	})
 	lab.Eventually(t, 20*time.Second, "the drain to survive a restart", func() bool {
 		return slices.Contains(standing(others[1], others[0].name).Reasons, "drained")
 	})

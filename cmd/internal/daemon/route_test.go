@@ -55,7 +55,7 @@ func TestAskAnotherNode(t *testing.T) {
 		}
 	}
 	var e control.Error
-	if code := c.agents[0].get(t, "/v1/status?node=nobody", &e); code != http.StatusServiceUnavailable || e.Hint == "" {
+	if code := c.agents[0].get(t, "/v1/status?node=nobody", &e); code != http.StatusNotFound || e.Hint == "" {
 		t.Errorf("an unknown node: %d %+v", code, e)
 	}
 }

@@ -87,9 +87,7 @@
 //   - A node that is silent is asked how its runs are; one that is dead, or has
 //     not been heard for lost_after, has lost them.
 //   - The wall clock is set forward: slots in between are late. Back: nothing
-//     behind the mark is decided again. By more than [maxStep] either way, a lord
-//     with other voters gives up its reigns: a clock that jumps is a clock that
-//     may be wrong, and the next lord is elected by those it must agree with.
+//     behind the mark is decided again.
 //
 // # Not promised
 //
