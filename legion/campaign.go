@@ -139,7 +139,7 @@ func (c *Core) stand() {
 				}
 				continue
 			}
-			if t.Term == 0 && !c.gathered() {
+			if max(t.Term, t.told) == 0 && !c.gathered() {
 				gathering, t.vacant = true, c.now.Stamp()
 				continue
 			}
@@ -308,7 +308,7 @@ func (c *Core) stepUp(k *campaign) {
 	}
 	k.phase = asking
 	t := c.thrones[k.legion]
-	k.term = max(k.highest, t.Term, t.asked, c.electorate.Base) + 1
+	k.term = max(k.highest, t.Term, t.told, t.asked, c.electorate.Base) + 1
 	t.asked = k.term // never again: what was sent in it may still be on its way
 	k.until = c.in(max(2*c.beatEvery(), c.lease()/2))
 	k.patience = c.in(c.beatEvery())

@@ -197,3 +197,37 @@ func TestStoresOnlyWhenWhole(t *testing.T) {
 		}
 	}
 }
+
+// TestToldIsNoPromise: a term that voters told a node of while it had no vote
+// is written down when the node becomes a voter and takes their promises over.
+func TestToldIsNoPromise(t *testing.T) {
+	t.Parallel()
+	first := testElectorate().with("a", nil)
+	c := newTestCore(State{Electorate: &first})
+	second := first.with("", &Voter{"a", ID{1}})
+	from := func(seq, epoch, echo uint64, b Body) Message {
+		return Message{Header{Cluster: ID{1}, Epoch: epoch, From: "b", Instance: ID{2}, Incarnation: ID{2}, Seq: seq, Echo: echo}, b}
+	}
+	c.Step(at(0), Receive{from(1, first.Epoch, 0, Vacant{Legion: "g", Term: 1008})})
+	c.Step(at(0), Receive{from(2, first.Epoch, 0, Committed{second})})
+	asked := sends[Read](c.Step(at(0), Durable{c.adopted}))
+	if len(asked) == 0 {
+		t.Fatal("asks nobody what was promised")
+	}
+	promise := Grant{Legion: "g", Term: 1008, Holder: "b", Instance: ID{2}, Incarnation: ID{2}, Lease: first.Lease}
+	for i, s := range asked {
+		m := from(uint64(3+i), second.Epoch, s.Message.Seq, Standing{Promises: []Grant{promise}})
+		m.From, m.Instance, m.Incarnation = s.To, testConfig(s.To).Instance, testConfig(s.To).Incarnation
+		c.Step(at(0), Receive{m})
+	}
+	c.Step(at(0), Merged{second.Epoch})
+	var written []Grant
+	for _, a := range c.Step(at(time.Minute), Tick{}) {
+		if p, ok := a.(Persist); ok && p.Whole == second.Epoch {
+			written = p.Grants
+		}
+	}
+	if !c.isWhole() || len(written) != 1 || written[0].Term != 1008 {
+		t.Errorf("whole %v, and wrote %+v", c.isWhole(), written)
+	}
+}

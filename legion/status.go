@@ -121,7 +121,7 @@ func viewOf(n *NodeState) view {
 func (c *Core) legionStatus(now Now, legion string, nodes []view) LegionStatus {
 	s := LegionStatus{Legion: legion, Quorum: c.quorum(legion)}
 	if t := c.thrones[legion]; t != nil {
-		s.Term = t.Term
+		s.Term = max(t.Term, t.told)
 	}
 	for _, n := range nodes {
 		if term, ok := n.reigns[legion]; ok && term >= s.Term {

@@ -18,6 +18,9 @@ type throne struct {
 	fresh   bool   // recovered from disk: it may have been extended just before
 	vacant  Stamp  // since when it is not live
 	asked   uint64 // the highest term that this node, as a candidate, asked votes for
+	// told is the highest term that voters told this node of while it had no
+	// vote. It is no promise: nothing of it is on disk.
+	told uint64
 	// lapsed: the last holder let the grant run out or gave it back. It is no
 	// candidate to be preferred until it asks again.
 	lapsed bool
@@ -426,7 +429,7 @@ func (c *Core) onVacant(h Header, b Vacant) {
 		return
 	}
 	if !c.voter() { // one voter's promise may be higher than the last lord's term
-		t.Term, t.hinted, t.vacant, t.heir = max(t.Term, b.Term), true, c.now.Stamp(), b.Successor
+		t.told, t.hinted, t.vacant, t.heir = max(t.told, b.Term), true, c.now.Stamp(), b.Successor
 		c.summon(t)
 	}
 	k := c.campaigns[b.Legion]
