@@ -289,6 +289,7 @@ func (c *Core) onProbeAck(h Header, b ProbeAck) {
 	if k == nil || k.phase != probing || k.sent[h.Echo].voter != h.From || !c.isVoter(h) {
 		return
 	}
+	c.readClock(h, k.sent[h.Echo].at)
 	k.highest = max(k.highest, b.Term)
 	if !b.Would {
 		c.refused(k, h, b.Why, b.Again)
@@ -306,8 +307,17 @@ func (c *Core) stepUp(k *campaign) {
 		c.rest(k.legion, 0)
 		return
 	}
-	k.phase = asking
 	t := c.thrones[k.legion]
+	if why := c.mistimed(t); why != "" {
+		if t.mistimed != why {
+			c.note(Note{Event: "campaign", Legion: k.legion, Text: "does not stand: " + why, Warn: true})
+		}
+		t.mistimed = why
+		c.rest(k.legion, c.lease()/2+c.jitter(0, c.lease()/2))
+		return
+	}
+	t.mistimed = ""
+	k.phase = asking
 	k.term = max(k.highest, t.Term, t.told, t.asked, c.electorate.Base) + 1
 	t.asked = k.term // never again: what was sent in it may still be on its way
 	k.until = c.in(max(2*c.beatEvery(), c.lease()/2))
@@ -377,6 +387,7 @@ func (c *Core) onVote(h Header, b Vote) {
 		return
 	}
 	c.linkTo(h).hear(h)
+	c.readClock(h, s.at)
 	k.grants[h.From] = s.at
 	k.stored = append(k.stored, b.Pending)
 	k.states = append(slices.DeleteFunc(k.states, func(v VoterState) bool { return v.Voter == h.From }),

@@ -81,6 +81,7 @@ func (c *Core) turnOver(old *Electorate) {
 			continue
 		}
 		delete(c.links, v.Name)
+		delete(c.clocks, v.Name)
 		for _, l := range c.lordships {
 			delete(l.grants, v.Name)
 		}

@@ -129,7 +129,8 @@ type Core struct {
 
 	campaigns  map[string]*campaign
 	lordships  map[string]*lordship
-	links      map[string]*link // as a lord: to each voter
+	links      map[string]*link   // as a lord: to each voter
+	clocks     map[string]reading // of voters, by name
 	setVersion uint64
 	nextBeat   Stamp
 	nextFall   Stamp // no lordship runs out before
@@ -197,6 +198,7 @@ func New(cfg Config, st State, now Now, rng *rand.Rand) *Core {
 		campaigns:  map[string]*campaign{},
 		lordships:  map[string]*lordship{},
 		links:      map[string]*link{},
+		clocks:     map[string]reading{},
 		ties:       map[string]ID{},
 		lapses:     map[string]*lapses{},
 		nextBeat:   now.Stamp(),
@@ -244,10 +246,7 @@ func (c *Core) handle(ev Event) {
 	case Propose:
 		c.propose(ev)
 	case Abandon:
-		if l := c.lordships[ev.Legion]; l != nil {
-			l.heir = c.nextInLine(ev.Legion)
-		}
-		c.forfeit(ev.Legion, ev.Reason)
+		c.forfeitTo(ev.Legion, ev.Reason)
 	case StepDown:
 		c.stepDown(ev)
 	case LetGo:
@@ -383,7 +382,7 @@ func (c *Core) send(to string, b Body, o sendOpts) uint64 {
 	c.seq++
 	m := Message{Header: Header{
 		From: c.cfg.Name, Instance: c.cfg.Instance, Incarnation: c.cfg.Incarnation,
-		To: o.to, Seq: c.seq, Echo: o.echo,
+		To: o.to, Seq: c.seq, Echo: o.echo, Wall: c.now.Wall.UnixMilli(),
 	}, Body: b}
 	if c.electorate != nil {
 		m.Cluster, m.Epoch = c.electorate.Cluster, c.electorate.Epoch
@@ -433,8 +432,7 @@ func (c *Core) diskTrouble(trouble string) {
 	}
 	c.note(Note{Event: "disk", Text: "giving up lordships: " + trouble, Warn: true})
 	for _, l := range c.reigning() {
-		l.heir = c.nextInLine(l.legion)
-		c.forfeit(l.legion, trouble)
+		c.forfeitTo(l.legion, trouble)
 	}
 }
 

@@ -109,6 +109,8 @@
 //   - Lordships spread because the most loaded lord offers them, one at a
 //     time, and the candidate accepts on its own true load (spread.go). With
 //     equal valors the counts end within one of each other, and then rest.
+//   - A node whose wall clock is wrong by more than 10 s, by the voters' clocks,
+//     does not reign over anything with slots while another can (clock.go).
 //   - A node that lost the same lordship three times in a minute through its
 //     own condition ranks last there for a minute, doubling (held.go). This is
 //     kept in memory: one that is restarted again and again is not held back.
@@ -195,8 +197,11 @@
 //     lease.
 //   - Two stand at once and share the votes: the one that thinks itself the
 //     lesser gives its votes back at once, and voters tell the other.
-//   - A clock jump changes nothing: wall time is never used here but to number
-//     the first term. Suspend counts as time passed.
+//   - A clock jump changes nothing about who may reign: wall time numbers the
+//     first term and is no part of a lease. But it says which slots are due, so
+//     a lord whose wall clock is more than 10 s ahead of a quorum's gives its
+//     thrones back before anything of it is written, and one that is as far
+//     behind yields (clock.go). Suspend counts as time passed.
 //   - The core freezes: beats stop with it, and the lordships go.
 //   - The disk stalls: no vote or write is answered before it is durable, and
 //     a write outstanding for longer than a lease withholds beats.

@@ -62,7 +62,7 @@ func (a anything) body() Body {
 		Ask{a.legion(), a.number(), rank, []byte{1}},
 		Vote{Legion: a.legion(), Term: a.number(), Granted: yes, Why: Refusal(a.IntN(10)), Promise: a.number(), Again: a.duration()},
 		Release{Thrones: a.reigning()}, Death{a.id()}, Ack{}, Vacant{a.legion(), a.number(), a.name()},
-		Accept{a.legion(), a.number(), []byte("x"), a.number()}, Accepted{yes, a.number()},
+		Accept{a.legion(), a.number(), []byte("x"), a.number(), int64(a.number())}, Accepted{yes, a.number()},
 		Found{f, []ID{a.id()}}, FoundAck{a.id(), yes, pick(a, nil, &f)}, Refuse{a.id()}, RefuseAck{a.id(), yes}, Committed{f.Electorate},
 		Amend{Amendment{a.number(), f.Electorate}}, Amended{yes}, Read{}, Disown{a.id(), a.number()},
 		Standing{Promises: []Grant{{Legion: a.legion(), Term: a.number(), Incarnation: a.id()}}, States: []LegionState{{a.legion(), []byte("x")}}},

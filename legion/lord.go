@@ -217,6 +217,7 @@ func (c *Core) onBeatAck(h Header, b BeatAck) {
 	}
 	k.hear(h)
 	k.answered = c.now.Stamp()
+	c.readClock(h, s.at)
 	delete(k.sent, h.Echo)
 	if k.version = b.Version; b.Version != s.version {
 		return // it holds another set: the next beat brings this one
@@ -359,6 +360,7 @@ func (c *Core) onAck(h Header) {
 // A proposal is one quorum write under way.
 type proposal struct {
 	Propose
+	dated     time.Time       // by this node's wall clock
 	acks      map[string]bool // voters that have it
 	sent      map[uint64]string
 	next      Stamp
@@ -385,17 +387,30 @@ func (c *Core) propose(ev Propose) {
 			fail("lost the quorum")
 			return
 		}
+		if c.timed(ev.Legion) && c.ahead() { // since the last answer of a voter
+			fail(whyAhead)
+			c.giveUpAhead()
+			return
+		}
 	}
 	if len(c.proposals) >= maxProposals {
 		fail("too many writes under way")
 		return
 	}
 	c.proposals = append(c.proposals, &proposal{
-		Propose: ev, acks: map[string]bool{}, sent: map[uint64]string{}, next: c.now.Stamp(), pause: c.beatEvery(), until: c.in(c.lease()),
+		Propose: ev, dated: c.now.Wall, acks: map[string]bool{}, sent: map[uint64]string{}, next: c.now.Stamp(), pause: c.beatEvery(), until: c.in(c.lease()),
 	})
 }
 
 func (p *proposal) fenced() bool { return p.Term > 0 }
+
+func (p *proposal) accept() Accept {
+	a := Accept{Legion: p.Legion, Term: p.Term, Payload: p.Payload, ID: p.ID}
+	if p.fenced() {
+		a.Dated = p.dated.UnixMilli()
+	}
+	return a
+}
 
 // repeatProposals sends the writes to the voters that have not answered. A
 // committed one is dropped when all have it, or after a lease.
@@ -407,6 +422,10 @@ func (c *Core) repeatProposals() {
 		if !c.due(p.next) {
 			return false
 		}
+		if p.fenced() && c.timed(p.Legion) && !c.believed(p.dated) { // not yet: perhaps the answers are old
+			p.next = c.in(c.beatEvery() / 4)
+			return false
+		}
 		p.next = c.in(p.pause)
 		if !p.fenced() { // it may be a long time until a quorum is there
 			p.pause = min(2*p.pause, c.lease())
@@ -416,7 +435,7 @@ func (c *Core) repeatProposals() {
 		}
 		for _, v := range c.electorate.Voters {
 			if !p.acks[v.Name] {
-				p.sent[c.send(v.Name, Accept{p.Legion, p.Term, p.Payload, p.ID}, sendOpts{})] = v.Name
+				p.sent[c.send(v.Name, p.accept(), sendOpts{})] = v.Name
 			}
 		}
 		return false

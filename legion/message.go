@@ -33,6 +33,8 @@ type Header struct {
 	To          ID     `cbor:"6,keyasint"` // the incarnation meant; zero: any
 	Seq         uint64 `cbor:"7,keyasint"` // grows with every message of an incarnation
 	Echo        uint64 `cbor:"8,keyasint"` // in an answer: the Seq it answers
+	// Wall is the sender's time of day in Unix milliseconds; see clock.go.
+	Wall int64 `cbor:"9,keyasint,omitempty"`
 }
 
 // A Message is a header and one body.
@@ -166,6 +168,9 @@ type (
 		Term    uint64 `cbor:"2,keyasint"`
 		Payload []byte `cbor:"3,keyasint"`
 		ID      uint64 `cbor:"4,keyasint"` // the same in every repetition
+		// Dated is the lord's time of day in Unix milliseconds when it asked for a
+		// fenced write.
+		Dated int64 `cbor:"5,keyasint,omitempty"`
 	}
 	// Accepted answers an Accept.
 	Accepted struct {

@@ -135,7 +135,7 @@ func newTestCore(st State) *Core {
 
 func receive(c *Core, now Now, from string, b Body, echo, seq uint64) []Action {
 	id := testConfig(from).Incarnation
-	h := Header{Cluster: ID{1}, Epoch: 1, From: from, Instance: id, Incarnation: id, Seq: seq, Echo: echo}
+	h := Header{Cluster: ID{1}, Epoch: 1, From: from, Instance: id, Incarnation: id, Seq: seq, Echo: echo, Wall: now.Wall.UnixMilli()}
 	return c.Step(now, Receive{Message{h, b}})
 }
 

@@ -7,8 +7,8 @@ type Now struct {
 	// Boot is CLOCK_BOOTTIME, which counts suspend, and Raw is
 	// CLOCK_MONOTONIC_RAW, which NTP does not slew. Neither goes back.
 	Boot, Raw time.Duration
-	// Wall is the time of day. It numbers the first term of a cluster and is
-	// shown to people; no decision about leases looks at it.
+	// Wall is the time of day. It numbers the first term of a cluster, dates
+	// writes and is shown to people; no decision about leases looks at it.
 	Wall time.Time
 }
 

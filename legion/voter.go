@@ -21,6 +21,9 @@ type throne struct {
 	// told is the highest term that voters told this node of while it had no
 	// vote. It is no promise: nothing of it is on disk.
 	told uint64
+	// mistimed is why this node's wall clock last kept it from standing, to say
+	// so once.
+	mistimed string
 	// lapsed: the last holder let the grant run out or gave it back. It is no
 	// candidate to be preferred until it asks again.
 	lapsed bool
@@ -444,7 +447,8 @@ func (c *Core) onVacant(h Header, b Vacant) {
 
 // onAccept takes a write: a fenced one if its term is the promise and the
 // promise is to its sender, an unfenced one always. It is durable before the
-// answer leaves.
+// answer leaves. A fenced one that is dated ahead of this node's wall clock is
+// refused; once the clock has come so far it would be taken.
 func (c *Core) onAccept(h Header, b Accept) {
 	if !c.voter() {
 		return
@@ -463,6 +467,10 @@ func (c *Core) onAccept(h Header, b Accept) {
 	}
 	if c.trouble != "" {
 		c.answer(h, Accepted{}, sendOpts{})
+		return
+	}
+	if b.Term > 0 && b.Dated > c.now.Wall.Add(MaxAhead).UnixMilli() {
+		c.answer(h, Accepted{Promise: b.Term}, sendOpts{})
 		return
 	}
 	o := c.holder(h)

@@ -51,7 +51,7 @@ func (y *handover) must() bool { return y.cause >= byFitness && y.to == "" }
 type handover struct {
 	cause  cause
 	told   bool   // by [StepDown]: no change of fitness takes it back
-	reason string // for byFitness and byWord
+	reason string // empty: what the cause says
 	to     string // nobody else
 	keep   time.Duration
 	until  Stamp // the end of patience
@@ -124,13 +124,13 @@ func (c *Core) weigh(l *lordship) (wish, bool) {
 	if l.yield != nil {
 		return wish{}, false
 	}
-	if !part.Preempt || !c.due(l.kept) {
+	own, late := c.lordRank(l.legion, part)
+	if !late && (!part.Preempt || !c.due(l.kept)) {
 		if l.bested = (Stamp{}); part.Preempt {
 			c.weighAgain(l.kept)
 		}
 		return wish{}, false
 	}
-	own := c.ownRank(l.legion, part)
 	best, found := c.pick(l, own)
 	if !found {
 		l.bested = Stamp{}
@@ -145,6 +145,8 @@ func (c *Core) weigh(l *lordship) (wish, bool) {
 	}
 	switch {
 	case best.name == "":
+	case late:
+		l.yield = &handover{cause: byRank, reason: whyBehind, until: c.in(2 * c.beatEvery())}
 	case own.Held || best.bare > part.Valor+part.Weight+part.Stickiness:
 		l.yield = &handover{cause: byRank, until: c.in(2 * c.beatEvery())}
 	case !c.due(l.rested):
@@ -153,6 +155,15 @@ func (c *Core) weigh(l *lordship) (wish, bool) {
 		return wish{l, best, best.rank.Effective - own.Effective}, true
 	}
 	return wish{}, false
+}
+
+// lordRank is the rank by which this node, as lord, compares itself to others:
+// the last, if its wall clock is behind the voters'.
+func (c *Core) lordRank(legion string, part Legion) (own Rank, late bool) {
+	own = c.ownRank(legion, part)
+	late = c.timed(legion) && c.behind()
+	own.Held = own.Held || late
+	return own, late
 }
 
 func (c *Core) preemptDelay(part Legion) time.Duration {
@@ -210,7 +221,7 @@ func (c *Core) handOver(l *lordship) {
 		c.rebuffed(y, c.refusalRest(y))
 	}
 	part := c.cfg.Legions[l.legion]
-	own := c.ownRank(l.legion, part)
+	own, _ := c.lordRank(l.legion, part)
 	best, found := c.pick(l, own)
 	over := c.due(y.until)
 	switch {
@@ -276,9 +287,9 @@ func (c *Core) concede(l *lordship, heir string) {
 	l.heir, l.yield = heir, nil
 	reason := map[cause]string{byLoad: "carries less", byRank: "is better"}[y.cause]
 	switch {
-	case y.cause >= byFitness && heir != "":
+	case y.reason != "" && heir != "":
 		reason = fmt.Sprintf("%s; yields to %s", y.reason, heir)
-	case y.cause >= byFitness:
+	case y.reason != "":
 		reason = y.reason
 	default:
 		reason = fmt.Sprintf("yields to %s, which %s", heir, reason)
@@ -308,10 +319,11 @@ type taking struct {
 	legion string
 	offer  Header // answered by Ready
 	term   uint64
-	sent   map[uint64]string // probes
+	sent   map[uint64]sentTo // probes
 	heard  map[string]bool   // voters that answered them
 	ready  bool
 	until  Stamp
+	must   bool // its lord gives it up whoever is ready
 	rest   bool
 	keep   time.Duration
 }
@@ -335,12 +347,12 @@ func (c *Core) onOffer(h Header, b Offer) {
 		refuse(true)
 	default:
 		t = &taking{
-			legion: b.Legion, term: b.Term, offer: h, sent: map[uint64]string{}, heard: map[string]bool{},
-			until: c.in(c.beatEvery()), rest: b.Rest, keep: b.Keep,
+			legion: b.Legion, term: b.Term, offer: h, sent: map[uint64]sentTo{}, heard: map[string]bool{},
+			until: c.in(c.beatEvery()), must: b.Must, rest: b.Rest, keep: b.Keep,
 		}
 		c.taking = t
 		for _, v := range c.electorate.Voters {
-			t.sent[c.send(v.Name, Probe{Legion: b.Legion, Rank: own}, sendOpts{})] = v.Name
+			t.sent[c.send(v.Name, Probe{Legion: b.Legion, Rank: own}, sendOpts{})] = sentTo{v.Name, c.now.Stamp()}
 		}
 	}
 }
@@ -349,17 +361,21 @@ func (c *Core) onOffer(h Header, b Offer) {
 // Ready when a quorum has answered. That the throne is occupied is as it should be.
 func (c *Core) hearsVoter(h Header, b ProbeAck) {
 	t := c.taking
-	if t == nil || t.ready || t.sent[h.Echo] != h.From || c.due(t.until) {
+	if t == nil || t.ready || t.sent[h.Echo].voter != h.From || c.due(t.until) {
 		return
 	}
 	if !b.Would && b.Why != Occupied && b.Why != Preferred {
 		return
 	}
 	t.heard[h.From] = true
+	c.readClock(h, t.sent[h.Echo].at)
 	if len(t.heard) < c.quorum(t.legion) {
 		return
 	}
 	own, fit := c.rank(t.legion) // not fit any more: told to stop, say
+	if c.timed(t.legion) && (c.ahead() || !t.must && c.behind()) {
+		fit = false
+	}
 	t.ready, t.until = true, c.in(c.lease())
 	if !fit {
 		c.taking = nil

@@ -17,6 +17,7 @@ type checker struct {
 	electorates map[legion.ID]*legion.Electorate // by cluster: the first seen
 	records     map[string]*legion.Electorate    // by cluster and epoch
 	claims      int                              // started
+	silenced    bool                             // a quorum had clocks far ahead, and believed them
 }
 
 func (c *checker) init() {

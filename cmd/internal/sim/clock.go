@@ -20,7 +20,9 @@ type clock struct {
 	rawRate   float64
 	suspended bool
 	stopped   bool          // by a hypervisor: neither runs
-	step      time.Duration // of the wall clock against true time
+	step      time.Duration // of the wall clock against true time, when it is not set wrong
+	wrong     time.Duration // what it is set wrong by
+	furthest  time.Duration // the most that it ever was set forward by
 }
 
 func (c *clock) read(now time.Duration) legion.Now {
@@ -31,7 +33,7 @@ func (c *clock) read(now time.Duration) legion.Now {
 	n := legion.Now{
 		Boot: c.boot + time.Duration(d*c.bootRate),
 		Raw:  c.raw + time.Duration(d*c.rawRate),
-		Wall: epoch.Add(now + c.step),
+		Wall: epoch.Add(now + c.step + c.wrong),
 	}
 	if c.suspended {
 		n.Raw = c.raw
@@ -56,5 +58,8 @@ func (c *clock) stop(now time.Duration, stopped bool) {
 	n := c.read(now)
 	c.at, c.boot, c.raw, c.stopped = now, n.Boot, n.Raw, stopped
 }
+
+// set has the wall clock be wrong by d from now.
+func (c *clock) set(d time.Duration) { c.wrong, c.furthest = d, max(c.furthest, d) }
 
 func clampRate(r float64) float64 { return min(max(r, slowest), fastest) }

@@ -25,7 +25,7 @@
 //   - The ledger merges as jobs/ledger does, and forgets what was not durable.
 //   - Jobs of every overlap, catch_up, on_lost and on_unlord, with retries and
 //     mutexes, every second to every five, some of them on one node changed or
-//     gone for a while; wall clocks up to 3 s apart.
+//     gone for a while; wall clocks up to 3 s apart, and set an hour wrong at times.
 //
 // # What is checked
 //

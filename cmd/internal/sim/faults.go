@@ -119,6 +119,14 @@ var faults = []fault{
 		n.reconfigure()
 		return n.configured, w.between(0, 10*time.Second)
 	}},
+	{2, func(w *World) (func(), time.Duration) { // the wall clock is set
+		n, d := w.anyNode(), []time.Duration{30 * time.Second, time.Hour}[w.rng.IntN(2)]
+		if w.maybe(0.5) || w.Size == 1 { // alone it would make up for an hour
+			d = -d
+		}
+		n.setWall(d)
+		return func() { n.setWall(0) }, w.between(100*time.Millisecond, 20*time.Second)
+	}},
 	{1, func(w *World) (func(), time.Duration) {
 		n := w.anyNode()
 		n.stepDown()
@@ -197,6 +205,7 @@ func (w *World) heal() {
 		}
 		n.thaw()
 		n.diskFull(false)
+		n.setWall(0)
 		n.start()
 		n.configured()
 		n.will(true)

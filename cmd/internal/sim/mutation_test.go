@@ -32,24 +32,25 @@ type mutation struct {
 type edit struct{ file, old, new string }
 
 const (
-	core     = "legion/core.go"
-	voters   = "legion/voter.go"
-	campaign = "legion/campaign.go"
-	lord     = "legion/lord.go"
-	times    = "legion/time.go"
-	yielding = "legion/yield.go"
-	shell    = "cmd/internal/sim/node.go"
-	shellOf  = "cmd/internal/sim/slots.go"
-	deciding = "cmd/internal/slots/decide.go"
-	resuming = "cmd/internal/slots/resume.go"
-	losing   = "cmd/internal/slots/lost.go"
-	records  = "jobs/record.go"
-	marking  = "jobs/mark.go"
-	standing = "jobs/standing.go"
-	record   = "legion/electorate.go"
-	change   = "legion/change.go"
-	refill   = "legion/refill.go"
-	faulty   = "cmd/internal/sim/electorate.go"
+	core      = "legion/core.go"
+	voters    = "legion/voter.go"
+	campaign  = "legion/campaign.go"
+	lord      = "legion/lord.go"
+	times     = "legion/time.go"
+	yielding  = "legion/yield.go"
+	wallClock = "legion/clock.go"
+	shell     = "cmd/internal/sim/node.go"
+	shellOf   = "cmd/internal/sim/slots.go"
+	deciding  = "cmd/internal/slots/decide.go"
+	resuming  = "cmd/internal/slots/resume.go"
+	losing    = "cmd/internal/slots/lost.go"
+	records   = "jobs/record.go"
+	marking   = "jobs/mark.go"
+	standing  = "jobs/standing.go"
+	record    = "legion/electorate.go"
+	change    = "legion/change.go"
+	refill    = "legion/refill.go"
+	faulty    = "cmd/internal/sim/electorate.go"
 )
 
 var mutations = []mutation{
@@ -153,6 +154,15 @@ var mutations = []mutation{
 		{deciding, "if c.scheduled(rec) {", "if false {"}}},
 	{"a lord sets a mark back", false, []edit{
 		{deciding, "old.At.After(m.At)", "false && old.At.After(m.At)"}}},
+	{"voters take what is dated ahead of their clocks, and lords whose clocks are ahead go on", false, []edit{
+		{voters, "if b.Term > 0 && b.Dated > c.now.Wall.Add(MaxAhead).UnixMilli() {", "if false {"},
+		{wallClock, "return len(c.electorate.Voters)-refuse < c.electorate.Quorum", "return refuse > 99"},
+		{wallClock, "return n >= c.electorate.Quorum", "return n >= 0"}}},
+	{"a lord whose clock is ahead leaves its marks on its own disk", false, []edit{
+		{wallClock, "return len(c.electorate.Voters)-refuse < c.electorate.Quorum", "return refuse > 99"},
+		{wallClock, "return n >= c.electorate.Quorum", "return n >= 0"}}},
+	{"a lord whose clock is behind goes on", false, []edit{
+		{wallClock, "}) >= c.electorate.Quorum\n}\n\n// believed", "}) > 99\n}\n\n// believed"}}},
 	{"a slot goes on though something about it is on its way", false, []edit{
 		{resuming, "if rec.Concerns(last.Slot) && rec.Key() != key", "if false && rec.Key() != key"}}},
 	{"a slot goes on before the voters are asked what else became of it", false, []edit{

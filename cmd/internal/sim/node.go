@@ -390,6 +390,14 @@ func (n *node) trusted(l string) bool {
 	return ok
 }
 
+// setWall has the wall clock be wrong by d, or right again.
+func (n *node) setWall(d time.Duration) {
+	if n.clock.wrong != d {
+		n.w.line("%s has its wall clock wrong by %v", n.conf.Name, d)
+		n.clock.set(d)
+	}
+}
+
 // setRate makes the clocks run at a rate, Boot slewed against Raw.
 func (n *node) setRate(rate float64) {
 	slew := 1 + (n.w.rng.Float64()-0.5)/50

@@ -10,6 +10,7 @@ import (
 
 	"github.com/legion-cron/legion-cron/cmd/internal/slots"
 	"github.com/legion-cron/legion-cron/jobs"
+	"github.com/legion-cron/legion-cron/legion"
 )
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
@@ -51,7 +52,7 @@ func (c *checker) started(n *node, r jobs.Record) {
 // decided checks that nothing is missed that might have been run. A job without
 // a past begins an era, whether or not this node hears that its mark stands.
 func (c *checker) decided(n *node, a slots.Commit) {
-	now := n.wall()
+	now := epoch.Add(n.w.now + n.clock.step + n.clock.furthest) // or it was decided before the clock was set
 	for _, m := range a.Batch.Marks {
 		if entry := c.slots.schedule[m.Timing]; !entry.Schedule.Next(m.At.Add(-1)).Equal(m.At) {
 			key := n.cluster() + "/" + slots.Key(m.Legion, m.Job)
@@ -96,9 +97,54 @@ func (c *checker) acknowledged(n *node, b jobs.Batch) {
 		}
 		last := &all[len(all)-1]
 		if m.At.After(last.to) {
+			c.believed(n, m)
 			last.to = m.At
 		}
 		c.slots.eras[key] = all
+	}
+	for _, r := range b.Records {
+		c.tooSoon(n, r)
+	}
+}
+
+// believed checks that a quorum might believe what time it is by a mark that
+// stands: one that is far ahead silences its job.
+func (c *checker) believed(n *node, m jobs.Mark) {
+	e := n.core.Electorate()
+	if e == nil || n.w.unsafe(m.Legion) {
+		return
+	}
+	believe := func(of func(clock) time.Duration) (k int) {
+		for _, o := range n.w.nodes { // voters now, or when it was first written
+			if !m.At.After(epoch.Add(n.w.now + o.clock.step + of(o.clock) + legion.MaxAhead)) {
+				k++
+			}
+		}
+		return k
+	}
+	if k := believe(func(c clock) time.Duration { return c.furthest }); k < e.Quorum {
+		n.w.fail("P3: %s sets the mark of %s/%s to %v, which is ahead of the clocks of all nodes but %d", n.conf.Name, m.Legion, m.Job, m.At, k)
+	}
+	if believe(func(clock) time.Duration { return 0 }) < e.Quorum {
+		c.silenced = true
+	}
+}
+
+// tooSoon checks that nothing is written off before its time by a clock that
+// was set forward.
+func (c *checker) tooSoon(n *node, r jobs.Record) {
+	if c.silenced || r.State != jobs.Missed || r.Reason == "superseded" || n.w.unsafe(r.Legion) {
+		return
+	}
+	last := r.At
+	if r.Count > 1 {
+		last = r.To
+	}
+	late := epoch.Add(n.w.now + today + n.w.apart + legion.MaxAhead).Sub(last)
+	for _, j := range n.w.jobs {
+		if j.Legion == r.Legion && j.Name == r.Job && late < j.CatchUp {
+			n.w.fail("P3: %s misses %v %v after it was due at most, with catch_up = %v", n.conf.Name, r, late, j.CatchUp)
+		}
 	}
 }
 

@@ -32,6 +32,7 @@ type World struct {
 	wiped    bool            // some disk was lost
 	jobs     []jobs.Job      // of all nodes, but for those that were reconfigured
 	calm     bool            // no more faults: the timings of a healthy machine
+	apart    time.Duration   // wall clocks are within this of true time, unless they are set wrong
 	failed   error
 }
 

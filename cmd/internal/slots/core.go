@@ -3,6 +3,7 @@ package slots
 import (
 	"cmp"
 	"encoding/binary"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -25,6 +26,10 @@ const (
 	maxQueue   = 1_000 // slots of one job that wait behind a run
 	maxCatchUp = 1_000 // slots of one job that catch_up_runs = "all" runs
 	maxAsking  = 32    // runs whose nodes are being asked at a time
+
+	// maxStep is how far the wall clock may run off CLOCK_BOOTTIME between two
+	// steps, which are idleWake apart at most; further, and it was set.
+	maxStep = 10 * time.Second
 
 	lookAround  = time.Second     // how often the runs of others are looked after
 	askAgain    = 2 * time.Second // a node how its run is
@@ -82,6 +87,9 @@ type Core struct {
 	lastID  uint64
 	timers  []timer // in no order: there are few
 
+	// over is the latest stretch of time that the wall clock was set over.
+	over scheduler.Range
+
 	drained, closing, idle bool
 }
 
@@ -116,6 +124,7 @@ func New(cfg Config, now legion.Now, rng *rand.Rand) *Core {
 // Step takes one event, and whatever is due by now. The actions are the
 // caller's.
 func (c *Core) Step(now legion.Now, ev Event) []Action {
+	c.lookAtClock(now)
 	c.now = now
 	switch ev := ev.(type) {
 	case Configure:
@@ -169,6 +178,22 @@ func (c *Core) Step(now legion.Now, ev Event) []Action {
 	actions := c.actions
 	c.actions = nil
 	return actions
+}
+
+// lookAtClock notices that the wall clock was set. Suspend is no such thing.
+func (c *Core) lookAtClock(now legion.Now) {
+	passed := now.Boot - c.now.Boot
+	step := now.Wall.Sub(c.now.Wall) - passed
+	if step.Abs() <= maxStep {
+		return
+	}
+	how := "forward"
+	if step < 0 {
+		how = "back"
+	} else {
+		c.over = scheduler.Range{From: c.now.Wall, To: now.Wall.Add(-passed)}
+	}
+	c.do(Note{Warn: true, Event: "clock-set", Text: fmt.Sprintf("the wall clock was set %s by %v", how, step.Abs().Round(time.Millisecond))})
 }
 
 // Wake says after how long, at the latest, Step wants a [Tick].

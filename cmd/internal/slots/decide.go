@@ -176,6 +176,8 @@ func (e *Entry) Patience(at time.Time) time.Duration {
 // whyMissed says why nobody took a slot when it was due.
 func (c *Core) whyMissed(r *reign, at time.Time) string {
 	switch {
+	case at.After(c.over.From) && at.Before(c.over.To):
+		return "clock jumped"
 	case r.legion == "" && at.Before(c.started):
 		return "daemon down"
 	case r.legion != "" && at.Before(r.since):

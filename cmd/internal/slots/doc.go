@@ -87,7 +87,8 @@
 //   - A node that is silent is asked how its runs are; one that is dead, or has
 //     not been heard for lost_after, has lost them.
 //   - The wall clock is set forward: slots in between are late. Back: nothing
-//     behind the mark is decided again.
+//     behind the mark is decided again. Whether a lord's clock is to be believed
+//     the protocol decides, before it writes.
 //
 // # Not promised
 //

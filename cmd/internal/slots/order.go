@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/legion-cron/legion-cron/jobs"
+	"github.com/legion-cron/legion-cron/legion"
 )
 
 // Orders are what people ask for: a run now, a pause, the slot of a command
@@ -223,6 +224,10 @@ func (c *Core) exec(ev Exec) {
 	}
 	if c.room(r, &decision{}) <= 0 {
 		c.do(Reply{ID: ev.ID, Err: busy("queue full")})
+		return
+	}
+	if ev.At.After(c.now.Wall.Add(legion.MaxAhead)) { // its mark would keep others away until then
+		c.do(Reply{ID: ev.ID, Err: busy("the slot is in the future")})
 		return
 	}
 	rec := jobs.Record{

@@ -251,6 +251,9 @@ func TestExecOnce(t *testing.T) {
 			t.Errorf("again at %v: %+v", at, r)
 		}
 	}
+	if r := d.exec(d.now.Wall.Add(legion.MaxAhead + time.Second)); !errors.Is(r.Err, ErrBusy) {
+		t.Errorf("a slot that is yet to come: %+v", r)
+	}
 	// Another lord knows it by the mark alone: the run is settled.
 	d.newCore(minutely)
 	if _, err := d.core.Taken("g", "script", minute); !errors.Is(err, ErrNotLord) {
@@ -260,10 +263,12 @@ func TestExecOnce(t *testing.T) {
 	if r := d.exec(minute); !errors.Is(r.Err, ErrTaken) {
 		t.Errorf("under another lord: %+v", r)
 	}
+	d.after(time.Minute)
 	if r := d.exec(minute.Add(time.Minute)); r.Err != nil || r.Record.Term != 8 {
 		t.Errorf("the next slot: %+v", r)
 	}
 	// Until a quorum has the claim nobody is told that it is taken.
+	d.after(time.Minute)
 	d.refuse = true
 	next := minute.Add(2 * time.Minute)
 	d.exec(next)

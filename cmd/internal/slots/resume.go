@@ -202,7 +202,7 @@ func (c *Core) goOn(last jobs.Record) bool {
 	}
 	// The engine may have yet to come to the slot: the mark that went with the
 	// claim was not committed. It decides anew.
-	if next := c.engine.Next(e.Key()); last.Slot.Manual == "" && !next.IsZero() && !next.After(last.At) {
+	if last.At.After(r.marks[last.Job].At) && c.scheduled(last) {
 		return false
 	}
 	if waits := len(c.living[e.Key()])+len(c.queued[e.Key()]) > 0; waits && e.Overlap != jobs.OverlapAllow && e.Overlap != jobs.OverlapQueueAll {
