@@ -38,6 +38,7 @@ import (
 //	weigh NAME WEIGHT                           what its checks add to its valor
 //	unfit NAME [WHY...]                         a check is a veto; without WHY: no more
 //	away NAME [WHY...]                          an administrator's word
+//	clock NAME DURATION                         its wall clock is wrong by that
 //	lord|lords                                  who is it, who are they
 //	loads                                       who reigns over how many
 func TestScripts(t *testing.T) {
@@ -169,6 +170,12 @@ func (s *script) do(args []string) {
 		} else {
 			s.say("g has no lord")
 		}
+	case "clock":
+		d, err := time.ParseDuration(args[2])
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.named[args[1]].setWall(d)
 	case "stepdown":
 		ev := legion.StepDown{Legion: "g", Reason: "told to step down"}
 		if len(args) > 2 {
