@@ -29,7 +29,8 @@
 //
 // # What is checked
 //
-// At every step: one lord per legion ([legion.Core.Trusted], P1); one start per
+// After every crash: what a quorum acknowledged is on some disk (P10). At every
+// step: one lord per legion ([legion.Core.Trusted], P1); one start per
 // slot, whoever starts it and whether or not it is trusted (P2); terms only
 // grow, and none is given to two incarnations (P7); no two electorates share a
 // voter; no step of a core returns more than a bounded number of actions.

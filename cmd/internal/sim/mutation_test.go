@@ -163,6 +163,8 @@ var mutations = []mutation{
 		{wallClock, "return n >= c.electorate.Quorum", "return n >= 0"}}},
 	{"a lord whose clock is behind goes on", false, []edit{
 		{wallClock, "}) >= c.electorate.Quorum\n}\n\n// believed", "}) > 99\n}\n\n// believed"}}},
+	{"a lord reads what one voter less than a quorum had written", false, []edit{
+		{lord, "States: k.states}", "States: k.states[:max(1, len(k.states)-1)]}"}}},
 	{"a slot goes on though something about it is on its way", false, []edit{
 		{resuming, "if rec.Concerns(last.Slot) && rec.Key() != key", "if false && rec.Key() != key"}}},
 	{"a slot goes on before the voters are asked what else became of it", false, []edit{

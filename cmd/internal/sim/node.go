@@ -109,6 +109,7 @@ func (n *node) crash(why string) {
 	n.up, n.core, n.backlog, n.waiting = false, nil, nil, nil
 	n.disk.lose(n.w.maybe(0.5))
 	n.w.check.founded(n.w, n.disk.electorate)
+	n.w.check.kept(n.w)
 }
 
 // stop asks the process to end; it is killed if it does not within 10 s.

@@ -107,6 +107,23 @@ func (c *checker) acknowledged(n *node, b jobs.Batch) {
 	}
 }
 
+// kept checks P10 after a crash: what was acknowledged is on some disk.
+func (c *checker) kept(w *World) {
+	if w.wiped {
+		return
+	}
+	for cluster, words := range c.slots.words {
+		for key, word := range words {
+			if !slices.ContainsFunc(w.nodes, func(n *node) bool {
+				got, ok := n.disk.store.records[key]
+				return ok && jobs.Merge(got, word) == got && n.cluster() == cluster
+			}) {
+				w.fail("P10: %v was acknowledged, and is on no disk", word)
+			}
+		}
+	}
+}
+
 // believed checks that a quorum might believe what time it is by a mark that
 // stands: one that is far ahead silences its job.
 func (c *checker) believed(n *node, m jobs.Mark) {
