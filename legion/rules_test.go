@@ -478,3 +478,45 @@ func TestPeersComeAndGo(t *testing.T) {
 		t.Errorf("%d peers; the voter that is gone: %v; the oldest: %v", len(c.peers), c.peers["b"], c.peers["n0"])
 	}
 }
+
+// TestBeatIsSmall: once a voter has the set of lordships, a thousand of them are
+// renewed with one packet of less than 200 bytes.
+func TestBeatIsSmall(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	elect(t, c)
+	for i := range 1000 {
+		name := fmt.Sprintf("legion-%04d", i)
+		c.lordships[name] = &lordship{legion: name, term: 1_772_323_200 + uint64(i), grants: c.lordships["g"].grants}
+	}
+	size := func() (largest int) {
+		c.nextBeat = at(0).Stamp()
+		for _, s := range sends[Beat](c.Step(at(0), Tick{})) {
+			s.Message.Cluster, s.Message.To, s.Message.Seq = newTestID(), newTestID(), 1<<40
+			s.Message.Instance, s.Message.Incarnation = newTestID(), newTestID()
+			b, err := s.Message.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			largest = max(largest, len(b))
+		}
+		return largest
+	}
+	if n := size(); n < 10_000 {
+		t.Fatalf("the set alone has %d bytes", n)
+	}
+	for _, k := range c.links {
+		k.version = c.setVersion
+	}
+	if n := size(); n == 0 || n >= 200 {
+		t.Errorf("a beat has %d bytes", n)
+	}
+}
+
+// newTestID is an ID as real ones are: none of its bytes is left out.
+func newTestID() (id ID) {
+	for i := range id {
+		id[i] = 0xf0 + byte(i)
+	}
+	return id
+}
