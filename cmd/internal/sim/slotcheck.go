@@ -97,9 +97,9 @@ func (c *checker) acknowledged(n *node, b jobs.Batch) {
 		}
 		last := &all[len(all)-1]
 		if m.At.After(last.to) {
-			c.believed(n, m)
 			last.to = m.At
 		}
+		c.believed(n, m)
 		c.slots.eras[key] = all
 	}
 	for _, r := range b.Records {

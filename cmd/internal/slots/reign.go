@@ -166,11 +166,7 @@ func (c *Core) adopt(r *reign, known []jobs.Record) error {
 		case rec.State == jobs.Queued && rec.Slot.Node != "" && rec.Slot.Node != c.cfg.Node:
 			b.add(c.skipped(r, rec, "the node is "+c.cfg.Node+" now"))
 		case rec.State == jobs.Queued:
-			if r.doubted[rec.Key()] {
-				// Perhaps one voter alone has it, and with it a mark that will
-				// tell everybody that the slot has been decided.
-				b.add(rec)
-			}
+			b.confirm(r, rec)
 			if !slices.ContainsFunc(c.queued[key], func(q jobs.Record) bool { return q.Run == rec.Run }) {
 				c.queued[key] = append(c.queued[key], rec)
 			}
@@ -181,6 +177,7 @@ func (c *Core) adopt(r *reign, known []jobs.Record) error {
 			b.add(rec)
 			r.stray = append(r.stray, rec)
 		default:
+			b.confirm(r, rec)
 			c.live(rec)
 		}
 	}
@@ -190,6 +187,15 @@ func (c *Core) adopt(r *reign, known []jobs.Record) error {
 	}
 	c.commit(r, b)
 	return nil
+}
+
+// confirm has a record written once more that not every voter told of. Perhaps
+// one voter alone has it, while the marks of this reign will tell everybody that
+// its slot has been decided.
+func (b *decision) confirm(r *reign, rec jobs.Record) {
+	if r.doubted[rec.Key()] {
+		b.add(rec)
+	}
 }
 
 // ahead reports whether a slot is one that the engine has yet to come to: had
