@@ -1,6 +1,9 @@
 package legion
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Wall clocks decide which slots are due, so a lord whose wall clock is wrong
 // does harm that no lease and no term prevents. Ahead of the others' it decides
@@ -70,9 +73,15 @@ func (c *Core) clocksThat(are func(r reading) bool) (n int) {
 
 // ahead reports whether this node's wall clock is so far ahead of the voters'
 // that no quorum would take a write of it.
-func (c *Core) ahead() bool {
-	refuse := c.clocksThat(func(r reading) bool { return c.now.Wall.After(c.latest(r).Add(MaxAhead)) })
-	return len(c.electorate.Voters)-refuse < c.electorate.Quorum
+func (c *Core) ahead() bool { return c.disbelieved(c.now.Wall) }
+
+// disbelieved reports whether no quorum would take a write that is dated so.
+func (c *Core) disbelieved(dated time.Time) bool {
+	n := c.clocksThat(func(r reading) bool { return dated.After(c.latest(r).Add(MaxAhead)) })
+	if c.voter() && dated.After(c.now.Wall.Add(MaxAhead)) { // the clock was set back since
+		n++
+	}
+	return len(c.electorate.Voters)-n < c.electorate.Quorum
 }
 
 // behind reports whether a quorum of voters have wall clocks far ahead of this
@@ -106,6 +115,16 @@ func (c *Core) giveUpAhead() {
 	for _, l := range c.reigning() {
 		if c.timed(l.legion) {
 			c.forfeitTo(l.legion, whyAhead)
+		}
+	}
+}
+
+// giveUpDated gives up the lordships that have a write under way which will not
+// be taken for long: it was asked for by a clock that was ahead.
+func (c *Core) giveUpDated() {
+	for _, p := range slices.Clone(c.proposals) {
+		if p.fenced() && !p.committed && c.due(p.next) && c.timed(p.Legion) && c.disbelieved(p.dated) {
+			c.forfeitTo(p.Legion, whyAhead)
 		}
 	}
 }

@@ -85,6 +85,28 @@ func TestLordAhead(t *testing.T) {
 	}
 }
 
+// TestDatedBefore: a lord whose clock is right again does not wait for as long as
+// it was ahead until its write is taken.
+func TestDatedBefore(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	term := elect(t, c)
+	for name, r := range c.clocks { // one voter is as wrong
+		if name == "b" {
+			r.wall = r.wall.Add(time.Hour)
+			c.clocks[name] = r
+		}
+	}
+	if gone := gaveUp(c.Step(wrong(0, time.Hour), Propose{ID: 1, Legion: "g", Term: term, Payload: []byte("x")})); len(gone) > 0 {
+		t.Fatalf("gives up %q, though a quorum may believe it", gone)
+	}
+	const d = 300 * time.Millisecond
+	gone := gaveUp(append(answerBeats(c, at(d), d), c.Step(at(2*d), Tick{})...))
+	if len(gone) != 1 || gone[0] != whyAhead {
+		t.Errorf("gives up %q", gone)
+	}
+}
+
 // TestWriteWaitsForClocks: what is dated ahead of what is known of the voters'
 // clocks waits until their answers say that it is not; it goes to nobody before.
 func TestWriteWaitsForClocks(t *testing.T) {

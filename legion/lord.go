@@ -415,6 +415,7 @@ func (p *proposal) accept() Accept {
 // repeatProposals sends the writes to the voters that have not answered. A
 // committed one is dropped when all have it, or after a lease.
 func (c *Core) repeatProposals() {
+	c.giveUpDated()
 	c.proposals = slices.DeleteFunc(c.proposals, func(p *proposal) bool {
 		if p.committed && (len(p.acks) >= len(c.electorate.Voters) || c.due(p.until)) {
 			return true

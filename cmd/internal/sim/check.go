@@ -17,7 +17,7 @@ type checker struct {
 	electorates map[legion.ID]*legion.Electorate // by cluster: the first seen
 	records     map[string]*legion.Electorate    // by cluster and epoch
 	claims      int                              // started
-	silenced    bool                             // a quorum had clocks far ahead, and believed them
+	silenced    bool                             // so many clocks were ahead that a quorum may have believed it
 }
 
 func (c *checker) init() {

@@ -156,10 +156,10 @@ var mutations = []mutation{
 		{deciding, "old.At.After(m.At)", "false && old.At.After(m.At)"}}},
 	{"voters take what is dated ahead of their clocks, and lords whose clocks are ahead go on", false, []edit{
 		{voters, "if b.Term > 0 && b.Dated > c.now.Wall.Add(MaxAhead).UnixMilli() {", "if false {"},
-		{wallClock, "return len(c.electorate.Voters)-refuse < c.electorate.Quorum", "return refuse > 99"},
+		{wallClock, "return len(c.electorate.Voters)-n < c.electorate.Quorum", "return n > 99"},
 		{wallClock, "return n >= c.electorate.Quorum", "return n >= 0"}}},
 	{"a lord whose clock is ahead leaves its marks on its own disk", false, []edit{
-		{wallClock, "return len(c.electorate.Voters)-refuse < c.electorate.Quorum", "return refuse > 99"},
+		{wallClock, "return len(c.electorate.Voters)-n < c.electorate.Quorum", "return n > 99"},
 		{wallClock, "return n >= c.electorate.Quorum", "return n >= 0"}}},
 	{"a lord whose clock is behind goes on", false, []edit{
 		{wallClock, "}) >= c.electorate.Quorum\n}\n\n// believed", "}) > 99\n}\n\n// believed"}}},
