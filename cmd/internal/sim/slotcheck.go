@@ -25,14 +25,15 @@ type era struct {
 type slotChecker struct {
 	starts   map[string]string // by cluster, slot and attempt: who
 	words    map[string]map[jobs.Key]jobs.Record
-	eras     map[string][]era // by cluster and job
+	eras     map[string][]era     // by cluster and job
+	marks    map[string]time.Time // by cluster and job: the furthest that stands
 	schedule map[string]*slots.Entry
 	outcomes int
 }
 
 func (c *slotChecker) init() {
 	c.starts, c.words, c.eras = map[string]string{}, map[string]map[jobs.Key]jobs.Record{}, map[string][]era{}
-	c.schedule = map[string]*slots.Entry{}
+	c.schedule, c.marks = map[string]*slots.Entry{}, map[string]time.Time{}
 }
 
 // started checks P2.
@@ -99,7 +100,10 @@ func (c *checker) acknowledged(n *node, b jobs.Batch) {
 		if m.At.After(last.to) {
 			last.to = m.At
 		}
-		c.believed(n, m)
+		if m.At.After(c.slots.marks[key]) { // else it was believed before, perhaps in another electorate
+			c.slots.marks[key] = m.At
+			c.believed(n, m)
+		}
 		c.slots.eras[key] = all
 	}
 	for _, r := range b.Records {
