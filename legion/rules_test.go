@@ -520,3 +520,47 @@ func newTestID() (id ID) {
 	}
 	return id
 }
+
+// TestSameTermOfAnother: a voter that voted for a candidate which failed backs the
+// lord of the same term, once that grant has ended and the new one is on disk; it
+// does so in no lower term, and not where less than a majority does.
+func TestSameTermOfAnother(t *testing.T) {
+	t.Parallel()
+	for _, s := range []struct {
+		name           string
+		term           uint64
+		released, safe bool
+		backs          bool
+	}{
+		{"released", 1001, true, true, true}, {"occupied", 1001, false, true, false},
+		{"lower", 1000, true, true, false}, {"unsafe", 1001, true, false, false},
+	} {
+		c := newTestCore(State{Electorate: testElectorate()})
+		if !s.safe {
+			configure(c, at(0), func(l *Legion) { l.Quorum, l.Unsafe = 1, true })
+		}
+		receive(c, at(0), "b", Ask{Legion: "g", Term: 1001, Rank: Rank{Effective: 999}}, 0, 1)
+		c.Step(at(0), Durable{c.persist})
+		if s.released {
+			receive(c, at(0), "b", Release{Thrones: []Reigning{{"g", 1001}}}, 0, 2)
+		}
+		var heard, seq uint64
+		beat := func() BeatAck {
+			seq++
+			b := Beat{Heard: heard, Version: 1, Full: true, Set: []Reigning{{"g", s.term}}}
+			id := testConfig("c").Incarnation
+			h := Header{Cluster: ID{1}, Epoch: 1, From: "c", Instance: id, Incarnation: id, Seq: seq, To: c.cfg.Incarnation}
+			ack := sends[BeatAck](c.Step(at(0), Receive{Message{h, b}}))[0]
+			heard = ack.Message.Seq
+			return ack.Message.Body.(BeatAck)
+		}
+		beat()
+		if ack := beat(); !ack.Extended || len(ack.Refused) != 1 {
+			t.Errorf("%s: before it is on disk: %+v", s.name, ack)
+		}
+		c.Step(at(0), Durable{c.persist})
+		if ack := beat(); ack.Extended && len(ack.Refused) == 0 != s.backs {
+			t.Errorf("%s: %+v", s.name, ack)
+		}
+	}
+}

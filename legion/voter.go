@@ -312,9 +312,10 @@ func (c *Core) hears(o *holder, seq uint64) bool {
 }
 
 // onBeat extends the grants of the sender's lordships. A lord that this voter
-// does not know, because the voter was away, is taken back: its term is the
-// promise and the promise is to it, or its term is higher and the throne is
-// not occupied by another.
+// does not know, because the voter was away or voted for another, is taken
+// back: its term is the promise or higher, and the throne is not occupied by
+// another. Where the promise of that term is to another, that one gave up or let
+// it run out: it can never have won it, because this lord has.
 func (c *Core) onBeat(h Header, b Beat) {
 	if !c.voter() {
 		return
@@ -357,10 +358,10 @@ func (c *Core) renew(h Header, r Reigning) bool {
 	case same && h.Seq <= t.release:
 		return false
 	case same:
-	case r.Term > t.Term && !(c.occupied(t) && t.Incarnation != h.Incarnation):
-		c.grant(h, t, r.Term)
-	default:
+	case r.Term < t.Term || r.Term == t.Term && c.unsafe(r.Legion), c.occupied(t) && t.Incarnation != h.Incarnation:
 		return false
+	default:
+		c.grant(h, t, r.Term)
 	}
 	if !t.live {
 		c.changed = true
