@@ -231,3 +231,22 @@ func TestToldIsNoPromise(t *testing.T) {
 		t.Errorf("whole %v, and wrote %+v", c.isWhole(), written)
 	}
 }
+
+// TestPromiseToNobody: a promise that was taken over while a grant lasted is
+// to nobody. It is a promise all the same: after a restart, and when that time
+// is over, the next voters are told of it.
+func TestPromiseToNobody(t *testing.T) {
+	t.Parallel()
+	e := testElectorate()
+	c := newTestCore(State{Electorate: e, Grants: []Grant{{Legion: "g", Term: 1008, Lease: e.Lease}}})
+	for _, d := range []time.Duration{0, time.Minute} {
+		c.Step(at(d), Tick{})
+		told := sends[Standing](receive(c, at(d), "b", Read{}, 0, uint64(1+d)))
+		if len(told) != 1 {
+			t.Fatalf("%d answers", len(told))
+		}
+		if p := told[0].Message.Body.(Standing).Promises; len(p) != 1 || p[0].Term != 1008 {
+			t.Errorf("after %v: %+v", d, p)
+		}
+	}
+}

@@ -79,7 +79,7 @@ func (c *Core) makeWhole() {
 func (c *Core) onRead(h Header) {
 	s := Standing{}
 	for _, name := range slices.Sorted(maps.Keys(c.thrones)) {
-		if t := c.thrones[name]; t.Incarnation != (ID{}) || t.written > 0 || t.fresh {
+		if t := c.thrones[name]; t.Term > 0 { // to somebody, or to nobody: see raise
 			s.Promises = append(s.Promises, t.Grant)
 		}
 	}
