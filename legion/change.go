@@ -382,9 +382,10 @@ func (c *Core) refound() {
 	if old := c.electorate; old != nil {
 		// Two nodes that do this at once must not make two records of one epoch.
 		e.Cluster, e.Epoch, e.Size = old.Cluster, old.Epoch+refoundEpochs+c.rng.Uint64N(refoundEpochs), old.size()
+		e.Base = max(e.Base, old.Base+refoundTerms) // it may have promised nothing, and the time of day may be behind
 	}
 	for _, t := range c.thrones {
-		e.Base = max(e.Base, t.Term+refoundTerms)
+		e.Base = max(e.Base, max(t.Term, t.told, t.asked)+refoundTerms)
 	}
 	for _, l := range c.reigning() { // in a term that is none of this cluster's
 		c.abandon(l.legion, "the cluster is founded again")

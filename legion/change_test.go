@@ -97,6 +97,25 @@ func TestRefoundEndsReigns(t *testing.T) {
 	}
 }
 
+// TestRefoundByOnlooker: nor are they below them where a node without a vote,
+// which has promised nothing, founds the cluster again.
+func TestRefoundByOnlooker(t *testing.T) {
+	t.Parallel()
+	e := testElectorate().with("a", nil)
+	e.Base = uint64(at(0).Wall.Unix()) + refoundTerms // it was founded again before
+	for name, term := range map[string]uint64{"": e.Base + 5, "h": e.Base + 2*refoundTerms} {
+		c := newTestCore(State{Electorate: &e})
+		if name != "" {
+			h := Header{Cluster: e.Cluster, Epoch: e.Epoch, From: "b", Instance: ID{2}, Incarnation: ID{2}, Seq: 1}
+			c.Step(at(0), Receive{Message{h, Vacant{Legion: name, Term: term}}})
+		}
+		c.Step(at(0), Refound{})
+		if got := c.Electorate().Base; got <= term {
+			t.Errorf("terms begin above %d, and %d was given", got, term)
+		}
+	}
+}
+
 // TestFollows: one change at a time, and from what stands.
 func TestFollows(t *testing.T) {
 	t.Parallel()
