@@ -411,10 +411,10 @@ func (c *Core) changing() string {
 }
 
 func (c *Core) wakeChange(at func(Stamp)) {
-	if c.lordships[ClusterLegion] != nil {
+	if c.cluster() != nil {
 		at(c.nextChange)
 	}
-	if c.electorate != nil && c.voter() && !c.isWhole() {
+	if c.refilling() {
 		at(c.refill.next)
 	}
 }

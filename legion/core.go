@@ -632,7 +632,7 @@ func (c *Core) Wake(now Now) time.Duration {
 	if len(c.lordships) > 0 {
 		at(c.nextFall)
 	}
-	if len(c.cfg.Legions) > 0 && c.electorate != nil {
+	if len(c.cfg.Legions) > 0 && c.electorate != nil && !c.stopping {
 		at(c.nextStand)
 	}
 	if len(c.lordships) > 0 {

@@ -171,11 +171,11 @@ func (c *Core) beat() {
 	if len(c.lordships) == 0 || !c.due(c.nextBeat) {
 		return
 	}
+	c.nextBeat = c.in(c.beatEvery())
 	held := slices.DeleteFunc(c.lords(), func(l *lordship) bool { return l.lost })
 	if len(held) == 0 {
 		return
 	}
-	c.nextBeat = c.in(c.beatEvery())
 	if c.stalled() {
 		return // a node that cannot write must not keep others from writing
 	}

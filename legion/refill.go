@@ -27,16 +27,18 @@ const mergePatience = 10 * time.Second
 // the epochs before.
 func (c *Core) isWhole() bool { return c.electorate.Prior == nil || c.whole == c.electorate.Epoch }
 
+// refilling reports whether there is something to do to become whole.
+func (c *Core) refilling() bool {
+	return c.electorate != nil && c.voter() && !c.isWhole() && c.durable >= c.adopted && c.trouble == "" && !c.stopping
+}
+
 // makeWhole asks the voters of the epoch before, and finishes once their
 // answers are merged and every lease of that epoch has ended.
 func (c *Core) makeWhole() {
-	if c.electorate == nil || !c.voter() || c.isWhole() || c.durable < c.adopted || c.trouble != "" || c.stopping {
+	if !c.refilling() || !c.due(c.refill.next) {
 		return
 	}
 	r, p := &c.refill, c.electorate.Prior
-	if !c.due(r.next) {
-		return
-	}
 	r.next = c.in(c.beatEvery())
 	need := p.enough()
 	if slices.Contains(p.Voters, Voter{c.cfg.Name, c.cfg.Instance}) {

@@ -126,7 +126,7 @@ func (c *Core) expireThrones() {
 			continue
 		}
 		if c.occupied(t) {
-			c.nextVacancy = c.now.sooner(c.nextVacancy, t.at.add(c.blocks(t)))
+			c.nextVacancy = c.now.sooner(c.nextVacancy, c.in(c.blocks(t)-c.now.since(t.at)))
 		} else {
 			c.expired = append(c.expired, t)
 		}

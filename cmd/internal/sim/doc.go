@@ -33,7 +33,8 @@
 // step: one lord per legion ([legion.Core.Trusted], P1); one start per
 // slot, whoever starts it and whether or not it is trusted (P2); terms only
 // grow, and none is given to two incarnations (P7); no two electorates share a
-// voter; no step of a core returns more than a bounded number of actions.
+// voter; no step of a core returns more than a bounded number of actions, and no
+// core keeps its shell busy with nothing to do.
 //
 // A run has three parts: faults; then everything is healed and within
 // [Settle] there must be one lord and a committed claim in every legion that

@@ -16,6 +16,10 @@ import (
 // maxActions bounds what one step of a core may ask for.
 const maxActions = 2000
 
+// maxIdle bounds the ticks in a row that do nothing and ask for the next one at
+// once. A few are needed where the clocks differ.
+const maxIdle = 100
+
 // A node is a core and its shell.
 type node struct {
 	w     *World
@@ -36,6 +40,7 @@ type node struct {
 	durable               uint64
 	core                  *legion.Core
 	timer                 int
+	idle                  int           // ticks in a row; see maxIdle
 	waiting               []legion.Send // for a write
 	lords                 map[string]*reign
 	held                  map[string]uint64 // by legion: the term whose hooks still run
@@ -252,6 +257,14 @@ func (n *node) step(ev legion.Event) {
 	if stopped {
 		n.crash("has stopped")
 		return
+	}
+	if _, ok := ev.(legion.Tick); ok {
+		n.idle++
+		if len(actions) > 0 || n.core.Wake(n.clock.read(w.now)) > time.Millisecond {
+			n.idle = 0
+		} else if n.idle == maxIdle {
+			w.fail("%s asks to be woken at once, and does nothing", n.conf.Name)
+		}
 	}
 	n.arm()
 	w.check.step(n)
