@@ -61,6 +61,7 @@ func (c *Core) stored() *Amendment {
 // names may be other voters' now.
 func (c *Core) turnOver(old *Electorate) {
 	c.change, c.refill, c.nextChange = nil, refill{}, c.in(c.beatEvery())
+	c.nextVacancy = c.now.sooner(c.nextVacancy, c.in(c.lease())) // the lease may be shorter
 	if c.wish.agrees(c.electorate) {
 		c.wish = Settings{}
 	}

@@ -61,6 +61,19 @@ func TestShorterLease(t *testing.T) {
 	}
 }
 
+// TestShorterVacancy: a grant for the shorter lease is seen to end when it does.
+func TestShorterVacancy(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	c.Step(at(0), Tick{}) // no grant ends within the longer lease
+	receive(c, at(0), "b", Committed{follower(time.Second)}, 0, 1)
+	h := Header{Cluster: ID{1}, Epoch: 2, From: "b", Instance: ID{2}, Incarnation: ID{2}, Seq: 2}
+	c.Step(at(0), Receive{Message{h, Ask{Legion: "g", Term: 1001, Rank: Rank{Effective: 999}}}})
+	if c.Step(at(time.Second), Tick{}); c.thrones["g"].Term != 1001 || c.thrones["g"].live {
+		t.Errorf("after the lease: %+v", c.thrones["g"])
+	}
+}
+
 // TestLongerLease: a voter grants nothing for the lease of an electorate that
 // a crash might undo, since it would abstain for the shorter one then.
 func TestLongerLease(t *testing.T) {
