@@ -264,6 +264,23 @@ func TestToldIsNoPromise(t *testing.T) {
 	}
 }
 
+// TestPromisedToTwo: where two voters tell of the same term of two candidates,
+// it is no accident which of them the next voter takes.
+func TestPromisedToTwo(t *testing.T) {
+	t.Parallel()
+	second := testElectorate().with("", nil)
+	for range 50 {
+		c := newTestCore(State{Electorate: &second})
+		c.refill.from = map[string]Standing{}
+		for _, voter := range []string{"b", "c"} {
+			c.refill.from[voter] = Standing{Promises: []Grant{{Legion: "g", Term: 1008, Holder: voter}}}
+		}
+		if c.becomeWhole(); c.thrones["g"].Holder != "b" {
+			t.Fatalf("%+v", c.thrones["g"].Grant)
+		}
+	}
+}
+
 // TestPromiseToNobody: a promise that was taken over while a grant lasted is
 // to nobody. It is a promise all the same: after a restart, and when that time
 // is over, the next voters are told of it.

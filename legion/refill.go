@@ -107,8 +107,8 @@ func (c *Core) merged(epoch uint64) {
 // still fences the older ones.
 func (c *Core) becomeWhole() {
 	highest := map[string]Grant{}
-	for _, s := range c.refill.from {
-		for _, g := range s.Promises {
+	for _, voter := range slices.Sorted(maps.Keys(c.refill.from)) { // a term may have been promised to two
+		for _, g := range c.refill.from[voter].Promises {
 			if g.Term > highest[g.Legion].Term {
 				highest[g.Legion] = g
 			}
