@@ -262,7 +262,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 
 	d.startGuardian()
 
-	d.disk = newDisk(d.store, d.log, func(trouble string) { d.protocol.post(legion.DiskTrouble{Trouble: trouble}) }, d.damage)
+	d.disk = newDisk(d.store, d.log, func(trouble string) { d.protocol.diskTrouble(trouble) }, d.damage)
 	if err := d.loadOrders(); err != nil {
 		return err
 	}

@@ -378,7 +378,7 @@ func (p *protocol) persist(a legion.Persist) {
 		if err != nil {
 			if !p.broken.Swap(true) {
 				p.log.Error("promise is not durable; restart the agent when the state directory is well", zap.Error(err))
-				p.post(legion.DiskTrouble{Trouble: err.Error()})
+				p.diskTrouble(err.Error())
 			}
 		}
 		if p.broken.Load() {
@@ -395,6 +395,14 @@ func (p *protocol) persist(a legion.Persist) {
 		default:
 		}
 	})
+}
+
+// diskTrouble tells the core what keeps the disk from taking writes; "": nothing
+// any more. A promise that failed for good is not over with a full disk.
+func (p *protocol) diskTrouble(trouble string) {
+	if trouble != "" || !p.broken.Load() {
+		p.post(legion.DiskTrouble{Trouble: trouble})
+	}
 }
 
 // send sends one message, filled in with what only the ledger knows.
