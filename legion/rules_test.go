@@ -459,6 +459,27 @@ func TestNumbersBeyond(t *testing.T) {
 	}
 }
 
+// TestToldOfVacancy: a voter whose grant has run out tells the best candidates
+// that have no vote. The lord that let it run out is not one of them.
+func TestToldOfVacancy(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	for i, name := range []string{"d", "e", "f"} {
+		id := testConfig(name).Instance
+		c.Step(at(0), Membership{name, id, true})
+		c.Step(at(0), Announced{NodeState{Name: name, Instance: id, Incarnation: id, Seq: 1,
+			Legions: []Candidacy{{Legion: "g", Valor: 300 - i, Fit: true}}}})
+	}
+	receive(c, at(0), "d", Ask{Legion: "g", Term: 1001, Rank: Rank{Effective: 300}}, 0, 1)
+	var told []string
+	for _, s := range sends[Vacant](c.Step(at(2*time.Second), Tick{})) {
+		told = append(told, s.To)
+	}
+	if !slices.Equal(told, []string{"e", "f"}) {
+		t.Errorf("told %v", told)
+	}
+}
+
 // TestPeersComeAndGo: names of nodes that are gone for good do not keep a new
 // one from being known.
 func TestPeersComeAndGo(t *testing.T) {

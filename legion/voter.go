@@ -146,7 +146,7 @@ func (c *Core) tellVacant(t *throne) {
 		if hints == vacantHints {
 			break
 		}
-		if c.electorate.names(h.name, h.instance) || h.name == c.cfg.Name {
+		if c.electorate.names(h.name, h.instance) || h.name == c.cfg.Name || t.fallen(h) {
 			continue
 		}
 		if hints++; !slices.Contains(tell, h.name) {
