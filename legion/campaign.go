@@ -374,7 +374,13 @@ func (c *Core) onVote(h Header, b Vote) {
 		return
 	}
 	k := c.campaigns[b.Legion]
-	if k == nil || k.phase != asking || k.term != b.Term || !c.isVoter(h) {
+	if !c.isVoter(h) {
+		return
+	}
+	if k == nil || k.phase != asking || k.term != b.Term {
+		if t := c.thrones[b.Legion]; b.Granted && t != nil && b.Term <= t.asked {
+			c.release(b.Legion, b.Term, "") // that may have overtaken the request
+		}
 		return
 	}
 	s, ok := k.sent[h.Echo]

@@ -459,6 +459,36 @@ func TestNumbersBeyond(t *testing.T) {
 	}
 }
 
+// TestOvertakenAsk: a vote that a voter gives because the release came before
+// the request is given back once more.
+func TestOvertakenAsk(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	k := &campaign{legion: "g"}
+	c.throne("g")
+	c.probe(k)
+	c.campaigns["g"] = k
+	c.stepUp(k)
+	asked := sends[Ask](c.out)
+	if len(asked) == 0 {
+		t.Fatal("asks nobody")
+	}
+	c.fail(k, "refused")
+	c.Step(at(0), Tick{})
+	for _, a := range asked {
+		if a.To != "b" {
+			continue
+		}
+		actions := receive(c, at(0), "b", Vote{Legion: "g", Term: k.term, Granted: true}, a.Message.Seq, 1)
+		back := sends[Release](actions)
+		if i := slices.IndexFunc(back, func(s Send) bool { return s.To == "b" }); i < 0 || back[i].Message.Seq <= a.Message.Seq {
+			t.Errorf("keeps a vote that it has no use for: %+v", back)
+		}
+		return
+	}
+	t.Error("does not ask b")
+}
+
 // TestToldOfVacancy: a voter whose grant has run out tells the best candidates
 // that have no vote. The lord that let it run out is not one of them.
 func TestToldOfVacancy(t *testing.T) {
