@@ -131,7 +131,7 @@ func (c *Core) giveUpDated() {
 
 // forfeitTo gives up a lordship that this node could not keep to the next in line.
 func (c *Core) forfeitTo(legion, reason string) {
-	if l := c.lordships[legion]; l != nil {
+	if l := c.lordships[legion]; l != nil && !l.leaving {
 		l.heir = c.nextInLine(legion)
 	}
 	c.forfeit(legion, reason)

@@ -111,6 +111,9 @@ func TestReleasedForSuccessor(t *testing.T) {
 	if n := len(sends[Release](acts)); n > 0 {
 		t.Fatalf("%d releases before anything was let go", n)
 	}
+	// A hook that fails now changes nothing; c ranks higher, and may not be ready.
+	announce(c, c.now, 2, "c", Candidacy{Valor: 950})
+	c.Step(c.now, Abandon{Legion: "g", Reason: "its lord hook failed"})
 	rs := sends[Release](c.Step(c.now, LetGo{Legion: "g", Term: term}))
 	if len(rs) != 3 {
 		t.Fatalf("%d releases", len(rs))
