@@ -106,6 +106,7 @@ func (c *checker) founded(w *World, e *legion.Electorate) {
 	} else if o != e && !reflect.DeepEqual(o, e) {
 		w.fail("two records of epoch %d: %v and %v", e.Epoch, o.Voters, e.Voters)
 	}
+	c.doubt(w)
 	if c.electorates[e.Cluster] != nil {
 		return
 	}

@@ -410,15 +410,7 @@ func (n *node) setWall(d time.Duration) {
 		n.w.line("%s has its wall clock wrong by %v", n.conf.Name, d)
 		n.clock.set(d)
 	}
-	ahead := 0
-	for _, m := range n.w.nodes {
-		if m.clock.furthest > 0 {
-			ahead++
-		}
-	}
-	if e := n.w.latest(n.cluster()); ahead > 1 || e != nil && ahead >= e.Quorum {
-		n.w.check.silenced = true // they may believe each other
-	}
+	n.w.check.doubt(n.w)
 }
 
 // setRate makes the clocks run at a rate, Boot slewed against Raw.

@@ -25,15 +25,14 @@ type era struct {
 type slotChecker struct {
 	starts   map[string]string // by cluster, slot and attempt: who
 	words    map[string]map[jobs.Key]jobs.Record
-	eras     map[string][]era     // by cluster and job
-	marks    map[string]time.Time // by cluster and job: the furthest that stands
+	eras     map[string][]era // by cluster and job
 	schedule map[string]*slots.Entry
 	outcomes int
 }
 
 func (c *slotChecker) init() {
 	c.starts, c.words, c.eras = map[string]string{}, map[string]map[jobs.Key]jobs.Record{}, map[string][]era{}
-	c.schedule, c.marks = map[string]*slots.Entry{}, map[string]time.Time{}
+	c.schedule = map[string]*slots.Entry{}
 }
 
 // started checks P2.
@@ -100,10 +99,7 @@ func (c *checker) acknowledged(n *node, b jobs.Batch) {
 		if m.At.After(last.to) {
 			last.to = m.At
 		}
-		if m.At.After(c.slots.marks[key]) { // else it was believed before, perhaps in another electorate
-			c.slots.marks[key] = m.At
-			c.believed(n, m)
-		}
+		c.believed(n, m)
 		c.slots.eras[key] = all
 	}
 	for _, r := range b.Records {
@@ -128,26 +124,35 @@ func (c *checker) kept(w *World) {
 	}
 }
 
+// doubt notices that so many clocks were set forward that a quorum may have been
+// among them.
+func (c *checker) doubt(w *World) {
+	ahead := 0
+	for _, n := range w.nodes {
+		if n.clock.furthest > 0 {
+			ahead++
+		}
+	}
+	for _, e := range c.records {
+		c.silenced = c.silenced || ahead >= e.Quorum
+	}
+}
+
 // believed checks that a quorum might believe what time it is by a mark that
 // stands: one that is far ahead silences its job.
 func (c *checker) believed(n *node, m jobs.Mark) {
 	e := n.core.Electorate()
-	if e == nil || n.w.unsafe(m.Legion) {
+	if e == nil || c.silenced || n.w.unsafe(m.Legion) {
 		return
 	}
-	believe := func(of func(clock) time.Duration) (k int) {
-		for _, o := range n.w.nodes { // voters now, or when it was first written
-			if !m.At.After(epoch.Add(n.w.now + o.clock.step + of(o.clock) + legion.MaxAhead)) {
-				k++
-			}
+	k := 0
+	for _, o := range n.w.nodes {
+		if !m.At.After(epoch.Add(n.w.now + o.clock.step + o.clock.furthest + legion.MaxAhead)) {
+			k++
 		}
-		return k
 	}
-	if k := believe(func(c clock) time.Duration { return c.furthest }); k < e.Quorum {
+	if k < e.Quorum {
 		n.w.fail("P3: %s sets the mark of %s/%s to %v, which is ahead of the clocks of all nodes but %d", n.conf.Name, m.Legion, m.Job, m.At, k)
-	}
-	if believe(func(clock) time.Duration { return 0 }) < e.Quorum {
-		c.silenced = true
 	}
 }
 
