@@ -118,6 +118,7 @@ type (
 		Pending    *Amendment // replaces the one before; void once its epoch is adopted
 		Whole      uint64     // the epoch in which this voter is whole; 0: unchanged
 		Payloads   [][]byte
+		Starts     []Started // of voters; replaces those before; nil: unchanged
 	}
 	// Send asks for a message to be sent to the node named To, which may be
 	// this node. It must not leave before every Persist up to After is durable.

@@ -26,13 +26,33 @@ func TestCopiedDisk(t *testing.T) {
 			t.Errorf("%d starts in life %d: genuine %v", s.starts, s.incarnation[0], got)
 		}
 	}
-	actions := receive(c, at(time.Second), "b", Disown{c.cfg.Incarnation, 9}, 0, 1)
+	actions := c.Step(at(0), Announced{NodeState{Name: "c", Instance: ID{3}, Incarnation: ID{31}, Seq: 1, Starts: 7}})
+	var kept []Started
+	for _, a := range actions {
+		if p, ok := a.(Persist); ok {
+			kept = p.Starts
+		}
+	}
+	c = newTestCore(State{Electorate: testElectorate(), Starts: kept}) // restarted
+	for _, s := range []struct {
+		incarnation ID
+		starts      uint64
+		genuine     bool
+	}{{ID{25}, 6, true}, {ID{26}, 5, false}, {ID{27}, 7, true}} {
+		if got := hear(s.incarnation, s.starts); got != s.genuine {
+			t.Errorf("after a restart, %d starts in life %d: genuine %v", s.starts, s.incarnation[0], got)
+		}
+	}
+	actions = receive(c, at(time.Second), "b", Disown{c.cfg.Incarnation, 9}, 0, 1)
 	if !slices.ContainsFunc(actions, func(a Action) bool { d, ok := a.(Disowned); return ok && d.Starts == 9 }) {
 		t.Error("not disowned")
 	}
 	c.Step(at(time.Second), DiskTrouble{})
 	if vote := sends[Vote](receive(c, at(time.Second), "b", Ask{Legion: "g", Term: 1001}, 0, 2)); vote[0].Message.Body.(Vote).Granted {
 		t.Error("votes by what it finds on a copy")
+	}
+	if told := sends[Standing](receive(c, at(time.Second), "b", Read{}, 0, 3)); len(told) > 0 {
+		t.Error("tells what it finds on a copy")
 	}
 }
 

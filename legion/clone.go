@@ -5,11 +5,23 @@ import "fmt"
 // maxInstances bounds the instances whose starts are remembered.
 const maxInstances = 4096
 
-// A started is what is known of an instance: the highest count of its starts,
-// and which incarnation that was.
-type started struct {
-	starts      uint64
-	incarnation ID
+// A Started is what is known of an instance: the highest count of its starts,
+// and which incarnation that was. That of a voter is remembered on disk: a
+// backup may be put back when every other node was restarted meanwhile.
+type Started struct {
+	Instance    ID     `cbor:"1,keyasint"`
+	Starts      uint64 `cbor:"2,keyasint"`
+	Incarnation ID     `cbor:"3,keyasint"`
+}
+
+// startsOfVoters is what is known of the electorate's other voters.
+func (c *Core) startsOfVoters() (known []Started) {
+	for _, v := range c.electorate.Voters {
+		if s, ok := c.starts[v.Instance]; ok {
+			known = append(known, s)
+		}
+	}
+	return known
 }
 
 // genuine reports whether an announcement is of the newest life of its
@@ -23,20 +35,23 @@ func (c *Core) genuine(s *NodeState) bool {
 	}
 	seen, ok := c.starts[s.Instance]
 	if s.Instance == c.cfg.Instance {
-		seen, ok = started{c.cfg.Starts, c.cfg.Incarnation}, true
+		seen, ok = Started{s.Instance, c.cfg.Starts, c.cfg.Incarnation}, true
 	}
 	switch {
-	case s.Starts < seen.starts, s.Starts == seen.starts && s.Incarnation != seen.incarnation:
+	case s.Starts < seen.Starts, s.Starts == seen.Starts && s.Incarnation != seen.Incarnation:
 		if !c.dead[s.Incarnation] {
 			c.bury(s.Incarnation)
 			c.note(Note{Event: "copy", Warn: true, Text: fmt.Sprintf(
-				"the state directory of %s is a copy, or older than it was: it counts %d starts, and %d were seen", s.Name, s.Starts, seen.starts)})
+				"the state directory of %s is a copy, or older than it was: it counts %d starts, and %d were seen", s.Name, s.Starts, seen.Starts)})
 		}
-		c.send(s.Name, Disown{s.Incarnation, seen.starts}, sendOpts{to: s.Incarnation})
+		c.send(s.Name, Disown{s.Incarnation, seen.Starts}, sendOpts{to: s.Incarnation})
 		return false
 	case !ok && len(c.starts) >= maxInstances, s.Instance == c.cfg.Instance:
-	default:
-		c.starts[s.Instance] = started{s.Starts, s.Incarnation}
+	case s.Starts > seen.Starts:
+		c.starts[s.Instance] = Started{s.Instance, s.Starts, s.Incarnation}
+		if c.electorate.names(s.Name, s.Instance) {
+			c.write(Persist{Starts: c.startsOfVoters()})
+		}
 	}
 	return true
 }

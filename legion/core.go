@@ -83,6 +83,7 @@ type State struct {
 	Grants     []Grant
 	Pending    *Amendment
 	Whole      uint64
+	Starts     []Started
 }
 
 // Limits, all of them far above what a cluster of hundreds of nodes needs.
@@ -119,7 +120,7 @@ type Core struct {
 	changed  bool        // own must be announced
 	dead     map[ID]bool // incarnations with a death certificate
 	deaths   []ID        // the same, oldest first
-	starts   map[ID]started
+	starts   map[ID]Started
 	disowned bool
 
 	thrones map[string]*throne // as a voter, and as an onlooker
@@ -192,7 +193,7 @@ func New(cfg Config, st State, now Now, rng *rand.Rand) *Core {
 		electorate: st.Electorate,
 		peers:      map[string]*peer{},
 		dead:       map[ID]bool{},
-		starts:     map[ID]started{},
+		starts:     map[ID]Started{},
 		thrones:    map[string]*throne{},
 		holders:    map[ID]*holder{},
 		campaigns:  map[string]*campaign{},
@@ -208,6 +209,9 @@ func New(cfg Config, st State, now Now, rng *rand.Rand) *Core {
 	c.cfg.Legions = maps.Clone(cfg.Legions)
 	c.founding.FoundingState = st.Founding
 	c.recoverChange(st)
+	for _, s := range st.Starts {
+		c.starts[s.Instance] = s
+	}
 	for _, g := range st.Grants {
 		c.recover(g)
 	}

@@ -302,7 +302,7 @@ func (c *Core) adopt(e *Electorate) {
 	c.electorate = e
 	c.founding.FoundingState = FoundingState{}
 	c.founding.mine = nil
-	c.adopted = c.write(Persist{Electorate: e, Founding: &FoundingState{}})
+	c.adopted = c.write(Persist{Electorate: e, Founding: &FoundingState{}, Starts: c.startsOfVoters()})
 	c.changed, c.look = true, true
 	for _, name := range slices.Sorted(maps.Keys(c.campaigns)) {
 		c.withdraw(c.campaigns[name])

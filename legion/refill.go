@@ -79,6 +79,9 @@ func (c *Core) makeWhole() {
 // onRead answers with all that this node promised and took. It is of the
 // asker's epoch by now, so that nothing of an older one can follow.
 func (c *Core) onRead(h Header) {
+	if c.disowned {
+		return // it does not remember all
+	}
 	s := Standing{}
 	for _, name := range slices.Sorted(maps.Keys(c.thrones)) {
 		if t := c.thrones[name]; t.Term > 0 { // to somebody, or to nobody: see raise

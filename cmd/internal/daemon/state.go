@@ -30,7 +30,7 @@ func encodePersist(a legion.Persist) (w ledger.Writes, err error) {
 			return w, fmt.Errorf("encode founding: %w", err)
 		}
 	}
-	if a.Pending != nil || a.Whole > 0 {
+	if a.Pending != nil || a.Whole > 0 || a.Starts != nil {
 		w.Values = map[string][]byte{}
 	}
 	if a.Pending != nil {
@@ -41,6 +41,11 @@ func encodePersist(a legion.Persist) (w ledger.Writes, err error) {
 	if a.Whole > 0 {
 		w.Values[keyWhole] = strconv.AppendUint(nil, a.Whole, 10)
 	}
+	if a.Starts != nil {
+		if w.Values[keyStarts], err = cbor.Marshal(a.Starts); err != nil {
+			return w, fmt.Errorf("encode starts: %w", err)
+		}
+	}
 	w.Batches = a.Payloads
 	return w, nil
 }
@@ -49,6 +54,7 @@ func encodePersist(a legion.Persist) (w ledger.Writes, err error) {
 const (
 	keyPending = "electorate.pending" // the amendment that was stored last, in CBOR
 	keyWhole   = "electorate.whole"   // the epoch in which this voter is whole, in decimal
+	keyStarts  = "electorate.starts"  // how often the other voters were started, in CBOR
 )
 
 // loadState reads what the core had made durable before.
@@ -81,6 +87,11 @@ func loadState(store *ledger.Store) (legion.State, error) {
 	if b := p.Values[keyWhole]; b != nil {
 		if st.Whole, err = strconv.ParseUint(string(b), 10, 64); err != nil {
 			return st, fmt.Errorf("decode electorate.whole: %w", err)
+		}
+	}
+	if b := p.Values[keyStarts]; b != nil {
+		if err := cbor.Unmarshal(b, &st.Starts); err != nil {
+			return st, fmt.Errorf("decode electorate.starts: %w", err)
 		}
 	}
 	for _, g := range p.Grants {
