@@ -193,8 +193,10 @@ func (r Record) Validate() error {
 // higher rank. All that is said of one claim has the claim's term, and a later
 // lord claims a queued slot again only if no quorum has the earlier claim; so
 // the earlier one was never started, and its end says nothing about the later
-// one. What is left of ties (which only a fault of somebody's makes)
-// is broken by content, so that every node breaks them alike. The result is Normal.
+// one. Of two that say lost the earlier counts: the node itself says so, too, when
+// it is started again, and knows no better time for it than its start. What is left
+// of ties (which only a fault of somebody's makes) is broken by content, so that
+// every node breaks them alike. The result is Normal.
 func Merge(a, b Record) Record {
 	a, b = a.Normal(), b.Normal()
 	if a == b || compareRecords(a, b) > 0 {
@@ -211,6 +213,11 @@ func compareRecords(a, b Record) int {
 		cmp.Compare(a.State, b.State),
 	); c != 0 {
 		return c
+	}
+	if a.State == Lost { // of both, and whoever said so first knew better
+		if c := b.Ended.Compare(a.Ended); c != 0 {
+			return c
+		}
 	}
 	return bytes.Compare(a.canonical(), b.canonical())
 }

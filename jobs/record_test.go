@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +48,11 @@ func TestMerge(t *testing.T) {
 	record := func(s State, term uint64) Record {
 		return Record{Slot: slot, Attempt: 1, Run: "r", State: s, Term: term}.Normal()
 	}
+	lost := func(sec int64) Record {
+		r := record(Lost, 5)
+		r.Ended, r.Reason = time.Unix(1e9+sec, 0), fmt.Sprint("at ", sec)
+		return r.Normal()
+	}
 	for _, tt := range []struct {
 		name       string
 		less, more Record
@@ -56,6 +62,7 @@ func TestMerge(t *testing.T) {
 		{"a later lord's claim", record(Claimed, 5), record(Claimed, 6)},
 		{"the node's own word beats lost", record(Lost, 5), record(Failed, 5)},
 		{"lost beats running", record(Running, 5), record(Lost, 5)},
+		{"lost is what it was when it was said first", lost(9), lost(5)},
 		{"a final of a later term", record(Failed, 5), record(Succeeded, 6)},
 	} {
 		if got := Merge(tt.less, tt.more); got != tt.more {
