@@ -78,11 +78,7 @@ func order(cmd *cobra.Command, wait bool, c *control.Client, ask func(context.Co
 		}
 		r = s.Run
 	}
-	text := r.Outcome
-	if w := why(r); w != "" {
-		text += ": " + w
-	}
-	fmt.Fprintln(cmd.OutOrStdout(), printable(text))
+	fmt.Fprintln(cmd.OutOrStdout(), printable(howItEnded(r)))
 	switch {
 	case r.Outcome == "succeeded":
 		return nil

@@ -116,6 +116,9 @@ func child(cmd *cobra.Command, argv, env []string, tell func(control.ExecNews), 
 		tty.Close()
 	}
 	if err := c.Start(); err != nil {
+		if e, ok := errors.AsType[*fs.PathError](err); ok { // "fork/exec" says nothing to anybody
+			err = fmt.Errorf("%s: %w", e.Path, e.Err)
+		}
 		tell(control.ExecNews{Failed: err.Error()})
 		fmt.Fprintf(cmd.ErrOrStderr(), "legion-cron: %v\n", err)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, exec.ErrNotFound) {

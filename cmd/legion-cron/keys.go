@@ -33,7 +33,7 @@ any node, while jobs run:
   legion-cron keys remove OLD
 
 Each step is made on every living member, and written to its keys file.`,
-		Args: args(cobra.NoArgs),
+		Args: verbArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newKeysGenerate(), newKeysList(), newKeysInstall(),

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -44,18 +46,11 @@ func newRoot() *cobra.Command {
 		Short:         "cron for a cluster: every job on exactly one node",
 		SilenceErrors: true, // report says them
 		SilenceUsage:  true,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			hint := "legion-cron help lists the verbs"
-			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-				hint = "did you mean " + near[0] + "?"
-			}
-			return &usageError{msg: fmt.Sprintf("unknown verb %q", args[0]), hint: hint}
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Version:       version,
+		Args:          verbArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SetVersionTemplate("legion-cron {{.Version}}\n")
 	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{msg: err.Error(), hint: cmd.CommandPath() + " --help"}
@@ -71,7 +66,43 @@ func newRoot() *cobra.Command {
 	for _, verb := range root.Commands() {
 		verb.DisableFlagsInUseLine = true
 	}
+	strict(root)
 	return root
+}
+
+// strict has cobra's own verbs refuse what they do not know, as ours do.
+func strict(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, verb := range root.Commands() {
+		switch verb.Name() {
+		case "help":
+			verb.Args = func(cmd *cobra.Command, args []string) error {
+				if about, rest, err := root.Find(args); err == nil && about.HasSubCommands() {
+					return verbArgs(about, rest)
+				}
+				return nil
+			}
+		case "completion":
+			verb.Args, verb.RunE = verbArgs, root.RunE
+			for _, shell := range verb.Commands() {
+				shell.Args = args(cobra.NoArgs)
+			}
+		}
+	}
+}
+
+// verbArgs checks the arguments of what only has verbs below it: there are none.
+func verbArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	path, name := strings.TrimPrefix(strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()), " "), args[0]
+	hint := strings.TrimSuffix("legion-cron help "+path, " ") + " lists the verbs"
+	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+		hint = "did you mean " + near[0] + "?"
+	}
+	return &usageError{msg: fmt.Sprintf("unknown verb %q", strings.TrimPrefix(path+" "+name, " ")), hint: hint}
 }
 
 // usageError is a command line that makes no sense: exit code 2.
@@ -142,11 +173,22 @@ func (p *period) Set(text string) error {
 	return nil
 }
 
-// args wraps one of cobra's argument checks, so that what it refuses is a usage error.
+// args wraps one of cobra's argument checks, so that what it refuses is a usage
+// error; and so is an empty argument, most often an unset variable, but for
+// those after "--", which are another program's.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return &usageError{msg: cmd.Name() + ": " + err.Error(), hint: "usage: " + cmd.UseLine()}
+		err := check(cmd, args)
+		own := args
+		if dash := cmd.ArgsLenAtDash(); dash >= 0 {
+			own = args[:dash]
+		}
+		if err == nil && slices.Contains(own, "") {
+			err = errors.New("an argument is empty")
+		}
+		if err != nil {
+			name := strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" ")
+			return &usageError{msg: name + ": " + err.Error(), hint: "usage: " + cmd.UseLine()}
 		}
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,6 +48,8 @@ in any configuration: that needs no agent.`,
 			next, err = nextOfSpec(*spec, *zone, from, *n)
 		case len(args) == 1:
 			next, err = client().Next(cmd.Context(), control.NextQuery{Job: args[0], From: from, N: *n})
+		case slices.ContainsFunc([]string{"count", "from", "timezone"}, cmd.Flags().Changed):
+			return &usageError{msg: "-n, --from and --timezone are for a job or --spec", hint: "usage: " + cmd.UseLine()}
 		default:
 			jobs, err := client().Jobs(cmd.Context())
 			if err != nil {
@@ -90,6 +93,9 @@ func nextOfSpec(spec, zone string, from time.Time, n int) (control.Next, error) 
 	}
 	s, err := cronspec.Parse(spec, cronspec.Options{Location: loc})
 	if e, ok := errors.AsType[*cronspec.Error](err); ok {
+		if strings.TrimSpace(spec) == "" {
+			return control.Next{}, err // there is nothing to point at
+		}
 		return control.Next{}, fmt.Errorf("%w\n%s", err, e.Caret())
 	}
 	if err != nil {
@@ -117,7 +123,7 @@ func printNext(w io.Writer, next control.Next, zone string, from time.Time) erro
 	for _, at := range next.Next {
 		t.row(at.In(loc).Format("Mon 2006-01-02 15:04:05 -0700"), at.UTC().Format("2006-01-02 15:04:05"), short(at.Sub(from)))
 	}
-	if err := t.print(w, "never"); err != nil {
+	if err := t.print(w, "no times to list"); err != nil {
 		return err
 	}
 	for _, note := range next.Notes {

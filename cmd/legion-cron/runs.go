@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -94,6 +95,18 @@ func late(r control.Run) string {
 		return ""
 	}
 	return short(time.Duration(*r.LatenessMS) * time.Millisecond)
+}
+
+// howItEnded is the outcome with why, where that says more.
+func howItEnded(r control.Run) string {
+	w := why(r)
+	switch {
+	case w == "":
+		return r.Outcome
+	case strings.HasPrefix(w, r.Outcome): // timed out after 2s, killed by uid 0
+		return w
+	}
+	return r.Outcome + ": " + w
 }
 
 // why is the reason, or else how the process ended when that was not a success.

@@ -53,7 +53,7 @@ func printStory(w io.Writer, s control.Story, now time.Time) error {
 	p := &facts{}
 	p.add("slot", r.Slot)
 	p.add("run", r.Run)
-	p.add("outcome", strings.TrimSuffix(r.Outcome+": "+why(r), ": "))
+	p.add("outcome", howItEnded(r))
 	p.add("attempt", fmt.Sprintf("%d of %d so far", r.Attempt, len(s.Attempts)))
 	if r.Node != "" {
 		p.add("node", r.Node+", incarnation "+s.Incarnation)

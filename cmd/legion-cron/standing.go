@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -120,6 +121,12 @@ count on top as ever. It holds over restarts and reloads, until reset-valor.`,
 	client := asks(cmd)
 	asJSON := jsonFlag(cmd)
 	node := nodeFlag(cmd)
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if negative.MatchString(err.Error()) { // -5 looks like flags
+			return &usageError{"set-valor: a valor is not below 0", "usage: " + cmd.UseLine() + "; 0 makes the node an arbiter"}
+		}
+		return cmd.Root().FlagErrorFunc()(cmd, err)
+	})
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		n, err := strconv.Atoi(args[1])
 		if err != nil {
@@ -133,6 +140,9 @@ count on top as ever. It holds over restarts and reloads, until reset-valor.`,
 	}
 	return cmd
 }
+
+// negative finds a number below 0 in what pflag says of it.
+var negative = regexp.MustCompile(` in -[0-9]+$`)
 
 func newResetValor() *cobra.Command {
 	cmd := &cobra.Command{

@@ -112,8 +112,8 @@ func TestExec(t *testing.T) {
 		code int
 		says string
 	}{
-		{[]string{"exec", "g", "--name", "gone", "--", "/no/such/command"}, 127, "no such file"},
-		{[]string{"exec", "g", "--name", "plain", "--", "/etc/passwd"}, 126, "permission denied"},
+		{[]string{"exec", "g", "--name", "gone", "--", "/no/such/command"}, 127, "legion-cron: /no/such/command: no such file"},
+		{[]string{"exec", "g", "--name", "plain", "--", "/etc/passwd"}, 126, "legion-cron: /etc/passwd: permission denied"},
 		{[]string{"exec", "g", "--name", "dies", "--", "sh", "-c", "kill -9 $$"}, 137, ""},
 		{[]string{"exec", "g", "--name", "taken", "--", "true"}, 1, "it is a job of the configuration"},
 		{[]string{"exec", "nowhere", "--", "true"}, 1, `no legion "nowhere"`},
