@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
@@ -30,10 +32,16 @@ SIGHUP reads the configuration again: all of it, or on any error nothing.`,
 	untilEOF := cmd.Flags().Bool("until-eof", false, "stop and kill all runs when standard input ends: whoever holds it is gone")
 	_ = cmd.Flags().MarkHidden("until-eof") // fails only for a flag that does not exist
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		load := func() (*config.Config, error) { return loadConfig(*path, cmd.ErrOrStderr()) }
-		cfg, err := load()
+		cfg, err := loadConfig(*path, cmd.ErrOrStderr())
 		if err != nil {
 			return err
+		}
+		load := func() (*config.Config, error) {
+			cfg, problems := config.Load(*path)
+			if len(problems) > 0 {
+				return nil, problems
+			}
+			return cfg, nil
 		}
 		d, err := daemon.New(cfg, daemon.Options{Version: version})
 		if err != nil {
@@ -61,8 +69,8 @@ type node interface {
 	Kill()
 	Reload(context.Context, *config.Config) error
 	// Reloading says that the configuration is about to be read again, and
-	// what it returns that this is over.
-	Reloading() (over func())
+	// what it returns that this is over, or what came in its way.
+	Reloading() (over func(error))
 	// Left is closed when the node wants to be stopped: it was told to leave,
 	// or LeftBy says what is wrong.
 	Left() <-chan struct{}
@@ -114,19 +122,20 @@ func serve(ctx context.Context, n node, load func() (*config.Config, error), sig
 
 // reload keeps the old configuration if there is anything wrong with the new one.
 func reload(ctx context.Context, n node, load func() (*config.Config, error)) {
-	defer n.Reloading()()
+	over := n.Reloading()
 	cfg, err := load()
 	if err == nil {
 		err = n.Reload(ctx, cfg)
 	}
-	if err != nil {
-		report(fmt.Errorf("reload: %w", err), os.Stderr)
-	}
+	over(err)
 }
 
 // loadConfig loads path, or says on w all that is wrong with it, a line each.
 func loadConfig(path string, w io.Writer) (*config.Config, error) {
 	cfg, problems := config.Load(path)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && len(problems) > 0 {
+		return nil, &refusal{msg: problems.Error(), hint: "--config FILE says where the configuration is"}
+	}
 	for _, p := range problems {
 		fmt.Fprintln(w, p)
 	}

@@ -46,7 +46,13 @@ func (n *fakeNode) Kill() {
 func (n *fakeNode) Left() <-chan struct{} { return n.left }
 func (n *fakeNode) LeftBy() error         { return n.leftBy }
 
-func (n *fakeNode) Reloading() func() { return func() {} }
+func (n *fakeNode) Reloading() func(error) {
+	return func(err error) {
+		if err != nil {
+			n.log <- "refused: " + err.Error()
+		}
+	}
+}
 
 func (n *fakeNode) Reload(context.Context, *config.Config) error {
 	n.log <- "reload"
@@ -74,7 +80,7 @@ func TestServe(t *testing.T) {
 		{"TERM twice", true, good, []step{{"start", syscall.SIGTERM}, {"stop", syscall.SIGTERM}, {"kill", nil}}},
 		{"HUP", false, good, []step{{"start", syscall.SIGHUP}, {"reload", syscall.SIGTERM}, {"stop", nil}}},
 		{"HUP while stopping", true, good, []step{{"start", syscall.SIGTERM}, {"stop", syscall.SIGHUP}, {"", syscall.SIGINT}, {"kill", nil}}},
-		{"HUP, bad file", false, bad, []step{{"start", syscall.SIGHUP}, {"", syscall.SIGTERM}, {"stop", nil}}},
+		{"HUP, bad file", false, bad, []step{{"start", syscall.SIGHUP}, {"refused: minute 75", syscall.SIGTERM}, {"stop", nil}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

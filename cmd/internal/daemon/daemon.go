@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -234,9 +235,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 		return d.logs.Close(ctx)
 	})
 	d.log = d.logs.Logger
-	for _, w := range d.cfg.Warnings {
-		d.log.Warn(w.String())
-	}
+	d.warn(d.cfg)
 
 	if cl := d.cfg.Cluster; cl != nil && !tunedUntested() {
 		if err := selfTest(ctx, cl.Beat, cl.Lease, os.DirFS("/"), sleep); err != nil {
@@ -567,11 +566,28 @@ func (d *Daemon) config() *config.Config {
 	return d.cfg
 }
 
+// warn says what is accepted of a configuration, but may not be what was meant.
+func (d *Daemon) warn(cfg *config.Config) {
+	for _, w := range cfg.Warnings {
+		d.log.Warn(w.String())
+	}
+}
+
 // Reloading tells whoever supervises the agent that it reloads, before the new
-// configuration is read; what it returns is to be called at the end.
-func (d *Daemon) Reloading() (over func()) {
+// configuration is read; what it returns is to be called at the end, with what
+// is wrong, a line for each.
+func (d *Daemon) Reloading() (over func(error)) {
 	d.systemd.reloading()
-	return d.systemd.ready
+	return func(err error) {
+		defer d.systemd.ready()
+		if err == nil {
+			return
+		}
+		for line := range strings.Lines(err.Error()) {
+			d.log.Warn("reload: "+strings.TrimSuffix(line, "\n"), logging.Event("reload"))
+		}
+		d.log.Warn("reload refused: nothing was changed", logging.Event("reload"))
+	}
 }
 
 // Reload replaces the configuration: all of it, or with an error nothing.
@@ -590,9 +606,6 @@ func (d *Daemon) apply(cfg *config.Config) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := d.logs.SetLevel(cfg.Log.Level); err != nil {
-		return nil, err
-	}
 	before := d.config()
 	if err := d.reloadKeys(cfg); err != nil {
 		return nil, err
@@ -600,6 +613,10 @@ func (d *Daemon) apply(cfg *config.Config) ([]string, error) {
 	if err := d.watch.Configure(looks); err != nil {
 		return nil, err
 	}
+	if err := d.logs.SetLevel(cfg.Log.Level); err != nil {
+		return nil, err
+	}
+	d.warn(cfg)
 	d.mu.Lock()
 	d.cfg = cfg
 	d.mu.Unlock()

@@ -226,8 +226,9 @@ func (b backend) Next(ctx context.Context, q control.NextQuery) (control.Next, e
 }
 
 // Reload implements control.Reloader.
-func (b backend) Reload(context.Context) (control.Reload, error) {
-	defer b.d.Reloading()()
+func (b backend) Reload(context.Context) (done control.Reload, err error) {
+	over := b.d.Reloading()
+	defer func() { over(err) }()
 	cfg, problems := config.Load(b.d.config().Path)
 	if len(problems) > 0 {
 		var lines []string
