@@ -38,6 +38,9 @@ func newJobs() *cobra.Command {
 
 func jobNotes(j control.Job) string {
 	var notes []string
+	if j.Disabled {
+		notes = append(notes, "disabled")
+	}
 	if j.Paused {
 		notes = append(notes, "paused")
 	}

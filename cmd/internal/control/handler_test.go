@@ -261,7 +261,7 @@ func TestKeys(t *testing.T) {
 		{LegionMember{}, "name valor effective fit vote_for role checks reasons"},
 		{Check{}, "name state valor"},
 		{Change{}, "at from to reason"},
-		{Job{}, "name legion schedule next last paused running nodes drift"},
+		{Job{}, "name legion schedule next last paused running nodes drift disabled"},
 		{Run{}, "run job legion slot attempt term node outcome reason scheduled started ended lateness_ms exit_code signal manual"},
 		{Next{}, "spec timezone description next notes"},
 		{Lord{}, "legion lord term here"},
@@ -306,7 +306,7 @@ func TestEmptyValues(t *testing.T) {
 		v    any
 		want string
 	}{
-		{Job{}, `{"name":"","legion":"","schedule":"","next":null,"last":null,"paused":false,"running":0,"nodes":[],"drift":[]}`},
+		{Job{}, `{"name":"","legion":"","schedule":"","next":null,"last":null,"paused":false,"running":0,"nodes":[],"drift":[],"disabled":false}`},
 		{Run{}, `{"run":"","job":"","legion":"","slot":"","attempt":0,"term":0,"node":"","outcome":"","reason":"","scheduled":null,"started":null,"ended":null,"lateness_ms":null,"exit_code":null,"signal":"","manual":false}`},
 		{Legion{}, `{"name":"","lord":"","term":0,"since":null,"trusted_ms":0,"quorum":0,"votes":0,"safe":false,"agreed":false,"succession":[],"members":[],"last_change":null,"voters":[],"paused":"","doubles":0}`},
 		{At(time.Date(2026, 3, 1, 3, 0, 0, 0, time.FixedZone("", 3600))), `"2026-03-01T02:00:00Z"`},

@@ -157,6 +157,7 @@ type Job struct {
 	Running  int          `json:"running"` // living runs
 	Nodes    List[string] `json:"nodes"`   // who lists it
 	Drift    List[string] `json:"drift"`   // who lists it with another definition
+	Disabled bool         `json:"disabled"`
 }
 
 // Run is one run, or one slot that had none.

@@ -129,6 +129,13 @@ func (b backend) legionOf(job string) (string, error) {
 	return "", control.Refused("its configuration has to have the job: nobody can be told a command", "%s has no job %q", b.d.name, job)
 }
 
+// busyWords say more than the reasons that skipped slots are recorded with.
+var busyWords = map[string]string{
+	"overlap":    "a run of it has not ended (overlap)",
+	"disabled":   "it is disabled",
+	"queue full": "too many runs of the legion run or wait",
+}
+
 // refusal puts into words why the core does not do it.
 func (b backend) refusal(err error, rec jobs.Record) error {
 	switch {
@@ -137,7 +144,11 @@ func (b backend) refusal(err error, rec jobs.Record) error {
 	case errors.Is(err, slots.ErrNoJob):
 		return control.Refused("its configuration has to have the job: nobody can be told a command", "%s has no job %q", b.d.name, rec.Job)
 	case errors.Is(err, slots.ErrBusy):
-		return control.Refused("legion-cron explain says more", "%s cannot run now: %v", rec.Job, err)
+		why := err.Error()
+		if long := busyWords[why]; long != "" {
+			why = long
+		}
+		return control.Refused("legion-cron explain says more", "%s cannot run now: %s", rec.Job, why)
 	}
 	return err
 }

@@ -217,6 +217,7 @@ func (b backend) electorate(s legion.Status) control.Cluster {
 	var out control.Cluster
 	e := s.Electorate
 	if e == nil {
+		out.Change = founding(s, b.d.name)
 		return out
 	}
 	out.ID, out.Epoch, out.Size, out.Quorum, out.Change = e.Cluster.String(), e.Epoch, e.Size, e.Quorum, s.Change
@@ -235,6 +236,23 @@ func (b backend) electorate(s legion.Status) control.Cluster {
 		}
 	}
 	return out
+}
+
+// founding says what a cluster that is not there yet waits for.
+func founding(s legion.Status, own string) string {
+	size, willing := 0, 0
+	for _, n := range s.Nodes {
+		if n.Name == own {
+			size = n.Size
+		}
+		if n.Willing {
+			willing++
+		}
+	}
+	if willing >= size {
+		return "" // it takes a moment
+	}
+	return fmt.Sprintf("it takes %d nodes that may vote, and %d can be heard here; cluster.join, keys_file and firewalls decide who is", size, willing)
 }
 
 // voterNamed reports whether the electorate names a voter so.

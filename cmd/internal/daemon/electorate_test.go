@@ -172,6 +172,10 @@ func TestLeaveAndForget(t *testing.T) {
 		t.Errorf("forget a living node: %v: %s", err, out)
 	}
 	c.end(gone, syscall.SIGKILL)
+	lab.Eventually(t, 30*time.Second, gone.name+" to be missed", func() bool {
+		out, err := c.do(lord, "undrain", "--node", gone.name)
+		return err != nil && strings.Contains(out, gone.name+`" is away`)
+	})
 	lab.Eventually(t, 30*time.Second, gone.name+" to be forgotten", func() bool {
 		_, err := c.do(leaver, "forget", gone.name) // any node passes it on
 		return err == nil

@@ -59,7 +59,7 @@ func (b backend) Output(ctx context.Context, id string, follow bool) (func(io.Wr
 	}
 	out, err := b.d.runs.output(ctx, id, follow)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, control.NotFound("", "there is no output of run %s (%v)", id, rec.State)
+		return nil, control.NotFound("what legion-cron exec runs prints where it was called; of other runs it is kept as long as the run", "there is no output of run %s (%v)", id, rec.State)
 	}
 	return out, err
 }

@@ -48,7 +48,7 @@ func (b backend) Listings(ctx context.Context) ([]control.Listing, error) {
 		}
 		l := control.Listing{Definition: v.Definition(), Job: control.Job{
 			Name: v.Name, Legion: v.Legion, Schedule: strings.Join(v.Schedules, " | "), Running: len(v.Living),
-			Paused: v.Pause.On,
+			Paused: v.Pause.On, Disabled: !v.Enabled,
 		}}
 		if v.Enabled {
 			l.Next = control.At(v.Next)
@@ -130,6 +130,7 @@ func tally(answers []control.Answer[[]control.Listing], own string, lords map[st
 			}
 			if j.Legion == "" && s.node != all[0].node { // each runs it by itself
 				j.Running += s.Running
+				j.Disabled = j.Disabled && s.Disabled
 				if !s.Next.IsZero() && (j.Next.IsZero() || s.Next.Before(j.Next.Time)) {
 					j.Next = s.Next
 				}
@@ -176,6 +177,7 @@ func (b backend) Explain(ctx context.Context, job string, own bool) (control.Exp
 		return control.Explanation{}, nil, err
 	}
 	e.Last = wireRuns(last)
+	update(e.Living, e.Last)
 	silent = b.silent(append(silent, quiet...))
 	vacancy := ""
 	if e.Legion != "" && e.Lord == "" {
@@ -183,6 +185,18 @@ func (b backend) Explain(ctx context.Context, job string, own bool) (control.Exp
 	}
 	tell(&e, vacancy, silent)
 	return e, silent, nil
+}
+
+// update has living runs as their own nodes tell of them: the lord of a run
+// knows no more than that it is claimed, or over.
+func update(living, told []control.Run) {
+	for i := range living {
+		for _, r := range told {
+			if r.Run == living[i].Run && (r.Outcome == jobs.Starting.String() || r.Outcome == jobs.Running.String()) {
+				living[i] = r
+			}
+		}
+	}
 }
 
 // together makes one of what several nodes say: the lord's view of the job, or
@@ -300,7 +314,10 @@ func (b backend) whyNoLord(name string) string {
 // where there should be one.
 func tell(e *control.Explanation, vacancy string, silent []string) {
 	where := "on each of " + strings.Join(e.Nodes, ", ")
-	if e.Legion != "" {
+	switch {
+	case e.Legion == "" && len(e.Nodes) == 1:
+		where = "on " + e.Nodes[0]
+	case e.Legion != "":
 		where = fmt.Sprintf("on %s, the lord of %s", e.Lord, e.Legion)
 	}
 	when := "at " + e.NextLocal

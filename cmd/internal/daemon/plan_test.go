@@ -58,6 +58,8 @@ func TestTell(t *testing.T) {
 		}, "", nil, true, "runs next", "the slot of 2026-03-01T12:00:00Z: failed, attempt 2 on n2: exit 7"},
 		{"drained", func(e *control.Explanation) { e.Legion, e.Lord, e.Drained = "", "", true }, "", nil, false,
 			"will not run on n1: it is drained, and the slots of its own jobs are recorded as skipped", "it has no legion: every node that lists it runs it"},
+		{"without a legion, on one node", func(e *control.Explanation) { e.Legion, e.Lord, e.Nodes = "", "", control.List[string]{"n1"} }, "", nil, true,
+			"runs next at 2026-03-01 14:00:00 CET on n1", ""},
 		{"a run by hand", func(e *control.Explanation) {
 			e.Last = control.List[control.Run]{{Scheduled: control.At(noon), Outcome: "succeeded", Attempt: 1, Node: "n2", Manual: true}}
 		}, "", nil, true, "runs next", "the slot of 2026-03-01T12:00:00Z: succeeded, by hand on n2"},
@@ -99,6 +101,17 @@ func TestTally(t *testing.T) {
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", got, want)
+	}
+}
+
+// TestLivingRuns: how far a run has come is its own node's to say.
+func TestLivingRuns(t *testing.T) {
+	t.Parallel()
+	living := []control.Run{{Run: "a", Outcome: "claimed"}, {Run: "b", Outcome: "claimed"}, {Run: "c", Outcome: "claimed"}}
+	update(living, []control.Run{{Run: "b", Outcome: "running", Node: "n2"}, {Run: "c", Outcome: "succeeded"}, {Run: "d", Outcome: "running"}})
+	want := []control.Run{{Run: "a", Outcome: "claimed"}, {Run: "b", Outcome: "running", Node: "n2"}, {Run: "c", Outcome: "claimed"}}
+	if !reflect.DeepEqual(living, want) {
+		t.Errorf("got %+v", living)
 	}
 }
 

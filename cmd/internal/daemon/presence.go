@@ -56,6 +56,13 @@ func (p *presence) note(ev gossip.Event, now time.Time) {
 	s.Member, s.up = ev.Member, up
 }
 
+// knows reports whether a node of that name was seen, alive or not.
+func (p *presence) knows(name string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.nodes[name] != nil
+}
+
 // stalest names the living node whose clock was looked at the longest ago.
 func (p *presence) stalest() (name string, ok bool) {
 	p.mu.Lock()
@@ -161,16 +168,13 @@ func (c *chronicle) reigns(node, l string, term uint64, reason string, now time.
 	}
 	c.lords[l] = legion.VoteFor{Legion: l, Term: term, Name: node}
 	c.since[l] = now
-	if old := c.last[l]; from == node && reason == "" {
-		reason = old.Reason
-	}
 	if last := c.last[l]; reason == "" && last.To == "" && last.Reason != "" {
 		reason = last.Reason
 	}
 	if from != node {
-		reason = cmp.Or(reason, c.unfit[candidacy{l, from}])
+		reason = cmp.Or(reason, c.unfit[candidacy{l, from}], elected)
 	}
-	reason = cmp.Or(reason, elected)
+	reason = cmp.Or(reason, "elected again") // what was in between was not seen
 	c.last[l] = control.Change{At: control.At(now), From: from, To: node, Reason: reason}
 	if from != node {
 		c.moved(l, reason)

@@ -54,6 +54,9 @@ func (b backend) LordOf(name string) (string, error) {
 // Reach implements control.Router.
 func (b backend) Reach(r *http.Request, node string) (*http.Response, error) {
 	if b.d.gossip != nil && node != b.d.name && !slices.ContainsFunc(b.d.gossip.Members(), func(m gossip.Member) bool { return m.Name == node }) {
+		if b.d.presence.knows(node) || voterNamed(b.d.protocol.status(), node) {
+			return nil, control.Unavailable("only that node can answer; legion-cron members shows who is here", "node %q is away", node)
+		}
 		return nil, control.NotFound("legion-cron members lists them", "no node %q", node)
 	}
 	return b.d.courier.Reach(r, node)

@@ -1,0 +1,50 @@
+package daemon
+
+import (
+	"testing"
+
+	"github.com/legion-cron/legion-cron/legion"
+)
+
+// TestLastChange: what is said of the last move of a lordship is about that one.
+func TestLastChange(t *testing.T) {
+	t.Parallel()
+	c := newChronicle()
+	c.moved = func(string, string) {}
+	check := func(from, to, reason string) {
+		t.Helper()
+		ch, _ := c.of("g")
+		if ch == nil || ch.From != from || ch.To != to || ch.Reason != reason {
+			t.Errorf("last change %+v, want %q to %q: %s", ch, from, to, reason)
+		}
+	}
+	c.reigns("n1", "g", 1, "", noon)
+	check("", "n1", "elected")
+	c.fell("n1", "g", 1, "yields to n2, which is better", noon)
+	check("n1", "", "yields to n2, which is better")
+	c.reigns("n2", "g", 2, "", noon)
+	check("n1", "n2", "yields to n2, which is better")
+	c.reigns("n2", "g", 4, "", noon) // another's term 3 was too short to hear of
+	check("n2", "n2", "elected again")
+	c.fits("n2", "g", "check redis is failing", noon)
+	c.reigns("n3", "g", 5, "", noon)
+	check("n2", "n3", "check redis is failing")
+	c.fell("n3", "g", 5, "lost quorum", noon)
+	c.reigns("n3", "g", 6, "", noon)
+	check("n3", "n3", "lost quorum")
+}
+
+func TestFounding(t *testing.T) {
+	t.Parallel()
+	node := func(name string, willing bool) legion.NodeState {
+		return legion.NodeState{Name: name, Willing: willing, Size: 3}
+	}
+	alone := legion.Status{Nodes: []legion.NodeState{node("a", true), node("b", false)}}
+	if got, want := founding(alone, "a"), "it takes 3 nodes that may vote, and 1 can be heard here; cluster.join, keys_file and firewalls decide who is"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	all := legion.Status{Nodes: []legion.NodeState{node("a", true), node("b", true), node("c", true)}}
+	if got := founding(all, "a"); got != "" {
+		t.Errorf("all are here: %q", got)
+	}
+}
