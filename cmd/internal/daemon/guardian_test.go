@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -173,6 +174,13 @@ func TestAgentKilled(t *testing.T) {
 		s, err := lord.status()
 		return err == nil && len(s.Legions) == 1 && s.Legions[0].Lord == next.name
 	})
+	// The restarted node knows no better what became of its run.
+	for _, a := range c.agents {
+		lab.Eventually(t, 10*time.Second, a.name+" says of the run what was said first", func() bool {
+			o, why := a.outcome(run)
+			return o == "lost" && strings.Contains(why, "died")
+		})
+	}
 	guardian = waitGuardian(t, next.proc.PID())
 	next.proc.Kill(syscall.SIGKILL)
 	next.proc.Wait(5 * time.Second)
@@ -373,6 +381,10 @@ command = "echo $LEGION_RUN >> `+shared+`; sleep 600; exit 0"
 	lab.Eventually(t, 10*time.Second, "the second agent answers", func() bool {
 		_, err := client.Status(context.Background())
 		return err == nil
+	})
+	lab.Eventually(t, 10*time.Second, "the run to be lost", func() bool {
+		rs, err := client.Runs(context.Background(), control.RunsQuery{Job: "long", Outcome: "lost"})
+		return err == nil && slices.ContainsFunc(rs, func(r control.Run) bool { return r.Run == run })
 	})
 	next := waitGuardian(t, second.Process.Pid)
 	if err := second.Process.Signal(syscall.SIGTERM); err != nil {

@@ -85,6 +85,10 @@ type carried struct {
 }
 
 func newCarried(t *testing.T) *carried {
+	t.Helper()
+	if _, err := exec.LookPath("arping"); err != nil && os.Getenv("CI") != "true" {
+		t.Skip("arping is not installed (package iputils-arping)")
+	}
 	text, err := os.ReadFile(filepath.Join(takeover, "web.toml"))
 	if err != nil {
 		t.Fatal(err)
@@ -244,9 +248,6 @@ func (c *carried) known(lord *agent) {
 
 // TestAddressTakeover is contrib/address-takeover at work.
 func TestAddressTakeover(t *testing.T) {
-	if _, err := exec.LookPath("arping"); err != nil && os.Getenv("CI") != "true" {
-		t.Skip("arping is not installed (package iputils-arping)")
-	}
 	c := newCarried(t)
 	lord, _ := c.answered(nil, 0, 30*time.Second)
 
