@@ -20,9 +20,14 @@ func asks(cmd *cobra.Command) func() *control.Client {
 		path = control.DefaultSocket
 	}
 	cmd.Flags().StringVar(&path, "socket", path, "control socket of the agent, or "+socketEnv)
+	said := "" // trigger --wait and logs -f ask again and again
 	return func() *control.Client {
 		c := control.NewClient(path)
 		c.Silent = func(names string) {
+			if names == said {
+				return
+			}
+			said = names
 			fmt.Fprintf(cmd.ErrOrStderr(), "legion-cron: no answer from %s: what is known there alone is missing\n", printable(names))
 		}
 		return c
