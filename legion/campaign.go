@@ -38,7 +38,7 @@ type campaign struct {
 	would    map[string]bool
 	refused  map[string]Refusal
 	vacated  map[string]uint64 // voters that said it fell vacant meanwhile, and with which message
-	again    time.Duration     // until the soonest voter that refused may be asked again
+	again    Stamp             // when the soonest voter that refused may be asked again
 	// waits: it rests until a grant runs out, or until the throne is given back.
 	waits  bool
 	grants map[string]Stamp
@@ -422,8 +422,11 @@ func (c *Core) refused(k *campaign, h Header, why Refusal, again time.Duration) 
 		return
 	}
 	k.refused[h.From] = why
-	if again = min(again, 2*c.lease()); again > 0 && (k.again == 0 || again < k.again) {
-		k.again = again
+	if again = min(again, 2*c.lease()); again > 0 {
+		if k.again == (Stamp{}) {
+			k.again = c.in(again)
+		}
+		k.again = c.now.sooner(k.again, c.in(again))
 	}
 	t := c.thrones[k.legion]
 	if why == Occupied && !c.voter() {
@@ -454,8 +457,8 @@ func (c *Core) fail(k *campaign, why string) {
 	}
 	c.withdraw(k)
 	rest, waits := c.jitter(c.beatEvery(), 3*c.beatEvery()), false
-	if k.phase == probing && k.again > 0 {
-		rest, waits = k.again+c.jitter(0, c.beatEvery()/8), true
+	if k.phase == probing && k.again != (Stamp{}) {
+		rest, waits = max(-c.now.held(k.again), 0)+c.jitter(0, c.beatEvery()/8), true
 		if t := c.thrones[k.legion]; !c.occupied(t) {
 			// Those that were told to let a better one pass come back in the
 			// order of their ranks, in case it does not come.

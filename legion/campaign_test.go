@@ -1,0 +1,37 @@
+package legion
+
+import (
+	"testing"
+	"time"
+)
+
+// TestAskedAgain: who was told to let a better candidate pass comes back when
+// it was told to, however long it waited for the other voters meanwhile.
+func TestAskedAgain(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	announce(c, at(0), 1, "b", Candidacy{Valor: 50})
+	const again = 450 * time.Millisecond
+	asked := false
+	for _, s := range sends[Probe](announce(c, at(0), 1, "c", Candidacy{Valor: 50})) {
+		if b := s.Message.Body.(Probe); b.Legion == "g" && s.To == "b" {
+			asked = true
+			receive(c, at(0), "b", ProbeAck{Legion: "g", Why: Preferred, Again: again}, s.Message.Seq, 10)
+		}
+	}
+	if !asked {
+		t.Fatal("it did not ask")
+	}
+	for d := time.Millisecond; d < 2*time.Second; d += time.Millisecond {
+		for _, s := range sends[Probe](c.Step(at(d), Tick{})) {
+			if b := s.Message.Body.(Probe); b.Legion != "g" {
+				continue
+			}
+			if d < again || d > again+c.beatEvery()/4 {
+				t.Errorf("it asks again after %v, and was told to after %v", d, again)
+			}
+			return
+		}
+	}
+	t.Error("it does not ask again")
+}
