@@ -165,6 +165,9 @@ func (c *Core) stand() {
 			if c.due(k.until) && c.enough(k, len(k.would), 0) {
 				c.stepUp(k)
 			} else if c.due(k.until) {
+				if len(k.would)+len(k.refused) < c.electorate.Quorum {
+					c.outOfTouch()
+				}
 				c.fail(k, "no quorum answers")
 			} else {
 				k.slow, k.wake = true, k.until

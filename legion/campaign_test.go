@@ -35,3 +35,35 @@ func TestAskedAgain(t *testing.T) {
 	}
 	t.Error("it does not ask again")
 }
+
+// TestAnnouncedAgain: what a lord announces that has lost its quorum is
+// announced once more when a quorum answers, and only then.
+func TestAnnouncedAgain(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	term := elect(t, c)
+	const lost = 1700 * time.Millisecond
+	if !unreigned(c.Step(at(lost), Tick{})) {
+		t.Fatal("still lord")
+	}
+	said := c.Announcement().Seq
+	releases := map[string]uint64{}
+	for _, s := range sends[Release](c.Step(at(lost), LetGo{"g", term})) {
+		releases[s.To] = s.Message.Seq
+	}
+	said = max(said, c.Announcement().Seq)
+	receive(c, at(lost), "b", Ack{}, 0, 50) // no answer
+	receive(c, at(lost), "b", Ack{}, releases["b"], 51)
+	receive(c, at(lost), "b", Ack{}, releases["b"], 52)
+	if c.Announcement().Seq != said {
+		t.Error("announced again before a quorum answered")
+	}
+	receive(c, at(lost), "c", Ack{}, releases["c"], 50)
+	if c.Announcement().Seq != said+1 {
+		t.Errorf("announced %d times again when a quorum answered", c.Announcement().Seq-said)
+	}
+	receive(c, at(lost), "c", Ack{}, releases["c"], 51)
+	if c.Announcement().Seq != said+1 {
+		t.Error("announced again once more")
+	}
+}

@@ -141,6 +141,7 @@ type Core struct {
 
 	quorumSeen   bool
 	quorumSeenAt Stamp
+	unheard      map[string]bool // voters that answered since it was out of touch; nil: it is not
 	stopping     bool
 	death        *farewell
 	stopped      bool
@@ -333,6 +334,7 @@ func (c *Core) receive(m Message) {
 		c.answer(m.Header, Ack{}, sendOpts{}) // of an older epoch: its record comes in answer
 		return
 	}
+	c.backInTouch(m.Header)
 	switch b := m.Body.(type) {
 	case Beat:
 		c.onBeat(m.Header, b)
@@ -617,6 +619,27 @@ func (c *Core) announce() {
 	c.own = *c.self()
 	c.own.Seq, c.own.Wall = seq, c.now.Wall.UnixMilli()
 	c.do(Announce{c.own})
+}
+
+// outOfTouch is called when no quorum of voters is heard. What is announced then
+// may reach nobody, and gossip compares announcements twice a minute only: until
+// then others might wait for this node as the best candidate, which it no longer
+// thinks itself.
+func (c *Core) outOfTouch() {
+	if c.unheard == nil {
+		c.unheard = map[string]bool{}
+	}
+}
+
+// backInTouch announces again what nobody may have heard, once a quorum of
+// voters answers.
+func (c *Core) backInTouch(h Header) {
+	if c.unheard == nil || h.Echo == 0 || !c.isVoter(h) {
+		return
+	}
+	if c.unheard[h.From] = true; len(c.unheard) >= c.electorate.Quorum {
+		c.unheard, c.changed = nil, true
+	}
 }
 
 // Announcement returns what the node last announced.

@@ -114,6 +114,8 @@
 //   - A node that lost the same lordship three times in a minute through its
 //     own condition ranks last there for a minute, doubling (held.go). This is
 //     kept in memory: one that is restarted again and again is not held back.
+//   - What a node announced while it heard no quorum it announces again when one
+//     answers: nobody else could know that it ranks last by now.
 //
 // # Why the electorate may change
 //

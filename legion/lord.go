@@ -160,6 +160,7 @@ func (c *Core) expireLordships() {
 			c.nextFall = c.now.sooner(c.nextFall, until)
 			continue
 		}
+		c.outOfTouch()
 		c.forfeit(l.legion, "lost the quorum")
 		l.lost = true
 		c.setVersion++

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/legion-cron/legion-cron/legion"
@@ -11,6 +12,9 @@ const (
 	noticeMin = 6 * time.Second // before a silent node is called dead
 	noticeMax = 9 * time.Second
 	rejoinMax = 10 * time.Second // before the halves of a split find each other
+	// What a Conf may change. Comparing is ten times as often as with memberlist,
+	// so that a run need not last as long until all is known to all.
+	comparing, hearing = 0.2, 0.9
 )
 
 // A view is what one node's gossip has of another.
@@ -30,7 +34,7 @@ func (n *node) announce(s legion.NodeState) {
 	}
 	n.state = s
 	for _, m := range n.w.nodes {
-		if m != n && n.w.maybe(0.9) {
+		if m != n && n.w.maybe(cmp.Or(n.w.Heard, hearing)) {
 			n.tell(m, n.w.between(5*time.Millisecond, 400*time.Millisecond))
 		}
 	}
@@ -65,7 +69,7 @@ func (n *node) gossip() {
 			if v.incarnation != m.incarnation && w.maybe(0.3) {
 				n.member(m, true) // the restart is seen at last
 			}
-			if w.maybe(0.2) {
+			if w.maybe(cmp.Or(w.Compare, comparing)) {
 				n.tell(m, 10*time.Millisecond)
 				m.tell(n, 10*time.Millisecond)
 			}

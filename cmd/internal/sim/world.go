@@ -46,6 +46,9 @@ type Conf struct {
 	// Stall is how often a disk write takes up to StallFor.
 	Stall    float64
 	StallFor time.Duration
+	// Compare is how often in a second two nodes' gossip compares what they
+	// announce, and Heard how often an announcement arrives; 0: 0.2 and 0.9.
+	Compare, Heard float64
 }
 
 // A NodeConf is one node's part.
