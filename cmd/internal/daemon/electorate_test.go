@@ -129,6 +129,12 @@ func TestRestoredDisk(t *testing.T) {
 	if err := os.Rename(backup, state); err != nil {
 		t.Fatal(err)
 	}
+	for _, a := range c.agents { // which do not forget it
+		if a != restored {
+			c.end(a, syscall.SIGTERM)
+			c.start(a)
+		}
+	}
 	// Its next start counts as many as one that has been seen.
 	c.start(restored)
 	if code := restored.proc.Wait(30 * time.Second).ExitCode(); code != 1 {
