@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -65,15 +66,16 @@ type protocol struct {
 	net   network // set before run
 	epoch uint64  // of the electorate that elected was told of
 
-	events  *mailbox[legion.Event]
-	inbox   chan legion.Event // from the network, bounded
-	own     []legion.Event    // messages to this node itself
-	durable atomic.Uint64     // Persist that is on disk
-	broken  atomic.Bool       // a Persist failed for good
-	synced  chan struct{}     // holds a token when durable has grown
-	held    []legion.Send     // wait for durable
-	now     legion.Now        // of the step whose actions are being done
-	state   atomic.Pointer[[]byte]
+	events    *mailbox[legion.Event]
+	standings *mailbox[legion.Send] // to be filled in and sent, beside the core
+	inbox     chan legion.Event     // from the network, bounded
+	own       []legion.Event        // messages to this node itself
+	durable   atomic.Uint64         // Persist that is on disk
+	broken    atomic.Bool           // a Persist failed for good
+	synced    chan struct{}         // holds a token when durable has grown
+	held      []legion.Send         // wait for durable
+	now       legion.Now            // of the step whose actions are being done
+	state     atomic.Pointer[[]byte]
 
 	dropped atomic.Uint64
 
@@ -94,6 +96,7 @@ func newProtocol(cfg legion.Config, st legion.State, clk clock, store *ledger.St
 		elected:   func() {},
 		changed:   func() {},
 		events:    newMailbox[legion.Event](),
+		standings: newMailbox[legion.Send](),
 		inbox:     make(chan legion.Event, maxInbox),
 		synced:    make(chan struct{}, 1),
 		proposals: map[uint64]func(error){},
@@ -236,6 +239,9 @@ func (p *protocol) propose(legionName string, term uint64, batch jobs.Batch, don
 func (p *protocol) run(ctx context.Context) {
 	defer close(p.done)
 	defer p.failProposals()
+	told := make(chan struct{})
+	go func() { defer close(told); p.runStandings(ctx) }()
+	defer func() { <-told }()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -428,24 +434,60 @@ func (p *protocol) send(s legion.Send) {
 			m.Body = b
 		}
 	case legion.Standing:
-		var err error
-		if b.States, err = legionStates(p.store, p.clock().Wall); err != nil {
-			p.log.Error("read ledger state for a voter", zap.Error(err))
-			return
-		}
-		m.Body = b
+		p.standings.put(s)
+		return
 	}
 	if s.To == p.name {
 		p.own = append(p.own, legion.Receive{Message: m})
 		return
 	}
+	p.dispatch(s.To, m)
+}
+
+// runStandings fills in and sends what other voters are to be told of all
+// legions, until ctx ends. With a thousand of them, or after an accident with as
+// many lost runs, to read it takes so long that the beats must not wait for it.
+// A voter asks until it is answered; its last question is the one that counts.
+func (p *protocol) runStandings(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.standings.ready:
+		}
+		last := map[string]legion.Message{}
+		for _, s := range p.standings.take() {
+			last[s.To] = s.Message
+		}
+		for _, name := range slices.Sorted(maps.Keys(last)) {
+			if ctx.Err() != nil {
+				return
+			}
+			m := last[name]
+			b, ok := m.Body.(legion.Standing)
+			if !ok {
+				continue
+			}
+			var err error
+			if b.States, err = legionStates(p.store, p.clock().Wall); err != nil {
+				p.log.Error("read ledger state for a voter", zap.Error(err))
+				continue
+			}
+			m.Body = b
+			p.dispatch(name, m)
+		}
+	}
+}
+
+// dispatch sends a message to another node.
+func (p *protocol) dispatch(name string, m legion.Message) {
 	b, err := m.Encode()
 	if err != nil {
 		p.log.Error("encode message", zap.Error(err))
 		return
 	}
 	// A message that cannot be sent is a lost one; the core repeats itself.
-	_ = p.net.Send(s.To, b)
+	_ = p.net.Send(name, b)
 }
 
 // failProposals answers what will never be answered.
