@@ -185,9 +185,21 @@ func (c *Core) better(t *throne, r Rank, except string) int {
 	return n
 }
 
+// patience is how long a voter still waits for a better candidate than the one
+// that asks: two beats since the throne fell vacant. Where there was a lord, less
+// by what it takes those that were refused to come back, an eighth of a beat
+// apart, so that two beats are all that a silent candidate can cost.
+func (c *Core) patience(t *throne) time.Duration {
+	wait := 2 * c.beatEvery()
+	if t.Term > 0 {
+		wait -= 3 * c.beatEvery() / slowProbe
+	}
+	return wait - c.now.since(t.vacant)
+}
+
 // named returns whom the last lord named, for as long as a voter waits for it.
 func (c *Core) named(t *throne) string {
-	if t.heir == "" || c.now.since(t.vacant) >= 2*c.beatEvery() {
+	if t.heir == "" || c.patience(t) <= 0 {
 		return ""
 	}
 	if p := c.peers[t.heir]; t.heir != c.cfg.Name && (p == nil || !c.living(p)) {
@@ -212,7 +224,7 @@ func (c *Core) refusal(h Header, t *throne, r Rank) (Refusal, time.Duration) {
 	case c.occupied(t):
 		return NotRefused, 0
 	}
-	patience := 2*c.beatEvery() - c.now.since(t.vacant)
+	patience := c.patience(t)
 	if heir := c.named(t); patience > 0 && heir != h.From && (heir != "" || c.better(t, r, h.From) > 0) {
 		return Preferred, patience
 	}
