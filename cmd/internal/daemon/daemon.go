@@ -73,6 +73,7 @@ type Daemon struct {
 	orders    orders // by hand
 
 	name, incarnation string
+	earlier           []string // incarnations of this instance
 
 	logs     *logging.Log
 	log      *zap.Logger
@@ -348,7 +349,7 @@ func (d *Daemon) assemble() {
 	})
 	d.count()
 	f := newForeman(slots.Config{
-		Node: d.name, Incarnation: d.incarnation, LostAfter: d.cfg.Node.LostAfter,
+		Node: d.name, Incarnation: d.incarnation, Earlier: d.earlier, LostAfter: d.cfg.Node.LostAfter,
 		Ledger: reader{d.store}, Peers: peers{d.presence, d.protocol, d.clock},
 	}, d.clock())
 	d.foreman = f
@@ -523,6 +524,7 @@ func (d *Daemon) orphans(ctx context.Context) ([]jobs.Record, error) {
 		return nil, err
 	}
 	before := splitNames(st.Values[key])
+	d.earlier = before
 	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
 	defer cancel()
 	if len(before) > 0 {

@@ -18,6 +18,7 @@ type disk struct {
 	whole      uint64
 	grants     map[string]legion.Grant
 	store      *store
+	lives      []string // incarnations that had this disk
 
 	queue   []write // volatile
 	writing int     // how many of the queue are being written

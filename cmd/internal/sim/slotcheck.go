@@ -24,6 +24,7 @@ type era struct {
 // slotChecker knows what was promised about slots.
 type slotChecker struct {
 	starts   map[string]string // by cluster, slot and attempt: who
+	runs     map[string]bool   // that were started
 	words    map[string]map[jobs.Key]jobs.Record
 	eras     map[string][]era // by cluster and job
 	schedule map[string]*slots.Entry
@@ -32,7 +33,7 @@ type slotChecker struct {
 
 func (c *slotChecker) init() {
 	c.starts, c.words, c.eras = map[string]string{}, map[string]map[jobs.Key]jobs.Record{}, map[string][]era{}
-	c.schedule = map[string]*slots.Entry{}
+	c.schedule, c.runs = map[string]*slots.Entry{}, map[string]bool{}
 }
 
 // started checks P2.
@@ -47,6 +48,19 @@ func (c *checker) started(n *node, r jobs.Record) {
 		n.w.fail("P2: %s starts slot %s, attempt %d, which %s has started", n.conf.Name, r.Slot, r.Attempt, by)
 	}
 	c.slots.starts[key] = n.conf.Name
+	c.slots.runs[r.Run] = true
+	c.goesOn(n, r)
+}
+
+// goesOn checks that no attempt follows one that is said never to have started,
+// and did.
+func (c *checker) goesOn(n *node, r jobs.Record) {
+	for _, before := range n.disk.store.raw([]jobs.Slot{r.Slot}) {
+		key := n.cluster() + "/" + r.Slot.String() + "#" + strconv.Itoa(before.Attempt)
+		if before.State == jobs.NeverStarted && c.slots.runs[before.Run] {
+			n.w.fail("P2: %s starts %v, after attempt %d, which %s had started", n.conf.Name, r, before.Attempt, c.slots.starts[key])
+		}
+	}
 }
 
 // decided checks that nothing is missed that might have been run. A job without

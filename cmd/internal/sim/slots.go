@@ -122,8 +122,10 @@ func (n *node) startSlots() {
 	}
 	n.jobs = w.jobs
 	n.slots = slots.New(slots.Config{
-		Node: n.conf.Name, Incarnation: n.incarnation.String(), LostAfter: lostAfter, Ledger: n.disk.store, Peers: n,
+		Node: n.conf.Name, Incarnation: n.incarnation.String(), Earlier: slices.Clone(n.disk.lives),
+		LostAfter: lostAfter, Ledger: n.disk.store, Peers: n,
 	}, n.clock.read(w.now), rand.New(rand.NewPCG(w.rng.Uint64(), 2)))
+	n.disk.lives = append(n.disk.lives, n.incarnation.String())
 	n.decide(slots.Configure{Jobs: w.entries(n.jobs)})
 	n.publish(left)
 }

@@ -44,9 +44,12 @@ const (
 // A Config says who decides.
 type Config struct {
 	Node, Incarnation string
-	LostAfter         time.Duration // without word of a node, until its runs are lost
-	Ledger            Ledger
-	Peers             Peers
+	// Earlier are incarnations of this node that wrote this very ledger. Of
+	// others it cannot say what they began.
+	Earlier   []string
+	LostAfter time.Duration // without word of a node, until its runs are lost
+	Ledger    Ledger
+	Peers     Peers
 }
 
 // An Entry is a job and its schedule. It is a value that nobody changes.

@@ -1,6 +1,7 @@
 package slots
 
 import (
+	"slices"
 	"time"
 
 	"github.com/legion-cron/legion-cron/jobs"
@@ -132,6 +133,11 @@ func (c *Core) Account(now time.Time, rec jobs.Record) []jobs.Record {
 	if living, ok := c.living[Key(rec.Slot.Legion, rec.Job)][rec.Run]; ok && living.Incarnation == c.cfg.Incarnation {
 		return []jobs.Record{living}
 	}
+	if r := c.reigns[rec.Slot.Legion]; r != nil {
+		if claim, ok := r.claims[rec.Run]; ok {
+			return []jobs.Record{claim} // it may be answered yet
+		}
+	}
 	known, err := c.cfg.Ledger.Slots(rec.Slot)
 	if err != nil {
 		return nil
@@ -143,7 +149,11 @@ func (c *Core) Account(now time.Time, rec jobs.Record) []jobs.Record {
 		}
 	}
 	// It is not under way, and whatever is started is first written down here:
-	// so it was never started, and never will be.
+	// so it was never started, and never will be. But a disk that was lost has
+	// taken with it what was written on it.
+	if rec.State > jobs.Claimed || rec.Incarnation != c.cfg.Incarnation && !slices.Contains(c.cfg.Earlier, rec.Incarnation) {
+		return nil
+	}
 	rec.State, rec.Ended, rec.Reason = jobs.NeverStarted, now.UTC(), "the claim's answer was lost"
 	return []jobs.Record{rec}
 }

@@ -27,6 +27,9 @@ type desk struct {
 	replies map[uint64]Reply
 	starts  []jobs.Record
 	lastID  uint64
+	slow    bool // writes are held
+	held    []heldWrite
+	idle    bool
 }
 
 var noon = time.Date(2026, 3, 1, 12, 0, 30, 0, time.UTC)
@@ -42,7 +45,14 @@ func newDesk(t *testing.T, js ...jobs.Job) *desk {
 
 // newCore is another node's, or this one's after a restart, with the same ledger.
 func (d *desk) newCore(js ...jobs.Job) *Core {
-	d.core = New(Config{Node: d.node, Incarnation: "i1", LostAfter: time.Minute, Ledger: d, Peers: d}, d.now, rand.New(rand.NewPCG(1, d.lastID)))
+	d.core = New(Config{
+		Node: d.node, Incarnation: "i1", Earlier: []string{"i0"}, LostAfter: time.Minute, Ledger: d, Peers: d,
+	}, d.now, rand.New(rand.NewPCG(1, d.lastID)))
+	d.configure(js...)
+	return d.core
+}
+
+func (d *desk) configure(js ...jobs.Job) {
 	all := map[string]*Entry{}
 	for _, j := range js {
 		s, err := cronspec.ParseAll(j.Schedules, cronspec.Options{Location: time.UTC})
@@ -54,7 +64,6 @@ func (d *desk) newCore(js ...jobs.Job) *Core {
 		all[e.Key()] = e
 	}
 	d.step(Configure{all})
-	return d.core
 }
 
 func (d *desk) reign(term uint64, voters ...string) {
@@ -75,6 +84,10 @@ func (d *desk) step(ev Event) {
 	for _, a := range d.core.Step(d.now, ev) {
 		switch a := a.(type) {
 		case Commit:
+			if d.slow {
+				d.held = append(d.held, heldWrite{a.ID, a.Batch})
+				continue
+			}
 			if d.refuse {
 				d.step(Done{ID: a.ID, Err: errors.New("no quorum")})
 				continue
@@ -82,6 +95,10 @@ func (d *desk) step(ev Event) {
 			d.keep(a.Batch)
 			d.step(Done{ID: a.ID})
 		case Write:
+			if d.slow {
+				d.held = append(d.held, heldWrite{a.ID, a.Batch})
+				continue
+			}
 			d.keep(a.Batch)
 			d.step(Done{ID: a.ID})
 		case Publish:
@@ -93,6 +110,8 @@ func (d *desk) step(ev Event) {
 			d.starts = append(d.starts, a.Record)
 		case Reply:
 			d.replies[a.ID] = a
+		case Idle:
+			d.idle = true
 		}
 	}
 }
