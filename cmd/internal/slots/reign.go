@@ -242,7 +242,7 @@ func (c *Core) void(recs []jobs.Record) (map[jobs.Key]bool, error) {
 func (c *Core) setJobs(r *reign, wanted func(*Entry) bool) {
 	now := c.wall()
 	first := &decision{}
-	fresh := map[*Entry]time.Time{}
+	fresh := map[string]string{}
 	for _, key := range sorted(c.jobs) {
 		e := c.jobs[key]
 		if e.Legion != r.legion || !e.Schedule.Kind().Has(cronspec.Clock) || !wanted(e) {
@@ -257,14 +257,17 @@ func (c *Core) setJobs(r *reign, wanted func(*Entry) bool) {
 		// come; what it started has the names of slots until then.
 		m = c.mark(r, e, now)
 		first.Marks = append(first.Marks, m)
-		fresh[e] = m.At
+		fresh[key] = m.Timing
 	}
 	if len(fresh) > 0 {
 		c.firstMarks(r, first, fresh)
 	}
 }
 
-func (c *Core) firstMarks(r *reign, first *decision, fresh map[*Entry]time.Time) {
+// firstMarks has the marks written of jobs, by key, and then those begin that
+// still have the timing. The configuration may have been read again meanwhile,
+// and they may even have begun.
+func (c *Core) firstMarks(r *reign, first *decision, fresh map[string]string) {
 	r.asked[first] = true
 	c.write(r, first.Batch, func(err error) {
 		if err != nil {
@@ -273,19 +276,19 @@ func (c *Core) firstMarks(r *reign, first *decision, fresh map[*Entry]time.Time)
 		}
 		delete(r.asked, first)
 		for _, key := range sorted(c.jobs) { // the engine keeps the order
-			if from, ok := fresh[c.jobs[key]]; ok {
-				c.engine.Set(c.now.Wall, key, c.jobs[key].Schedule, from)
+			if e := c.jobs[key]; fresh[key] == e.Timing() {
+				c.engine.Set(c.now.Wall, key, e.Schedule, r.marks[e.Name].At)
 			}
 		}
 	})
 }
 
 // occasion runs the jobs of an owner that no clock starts. Their slot is the
-// moment of the occasion.
-func (c *Core) occasion(r *reign, kind cronspec.Kind, at time.Time) {
+// moment of the occasion: of two at the same moment a job has one.
+func (c *Core) occasion(r *reign, kinds cronspec.Kind, at time.Time) {
 	b := &decision{}
 	for _, key := range sorted(c.jobs) {
-		if e := c.jobs[key]; e.Legion == r.legion && e.Schedule.Kind().Has(kind) {
+		if e := c.jobs[key]; e.Legion == r.legion && e.Schedule.Kind()&kinds != 0 {
 			c.decideSlot(r, e, at, b)
 		}
 	}

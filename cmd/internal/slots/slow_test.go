@@ -31,6 +31,49 @@ type heldWrite struct {
 	batch jobs.Batch
 }
 
+// TestReloadTwice: a job that has no past yet begins, however often the
+// configuration is read while its first mark is written.
+func TestReloadTwice(t *testing.T) {
+	t.Parallel()
+	for _, j := range []jobs.Job{minutely, ownJob} {
+		d := newDesk(t)
+		d.reign(7)
+		d.hold()
+		d.configure(j)
+		d.configure(j) // again, and the same
+		d.release()
+		d.after(time.Minute)
+		if len(d.starts) != 1 {
+			t.Errorf("%s: started %v", j.Name, d.starts)
+		}
+		// The first mark of a timing that is gone begins nothing.
+		d.starts = nil
+		soon, late := j, j
+		soon.Schedules, late.Schedules = []string{"*/2 * * * *"}, []string{"30 12 * * *"}
+		d.hold()
+		d.configure(soon)
+		d.configure(late)
+		d.release()
+		if d.after(5 * time.Minute); len(d.starts) != 0 {
+			t.Errorf("%s, after another schedule: started %v", j.Name, d.starts)
+		}
+		// It changes, and back, and a slot comes while the last mark is written.
+		d = newDesk(t)
+		d.reign(7)
+		d.hold()
+		d.configure(soon)
+		d.configure(late)
+		d.configure(soon)
+		d.step(d.letOne())
+		d.after(2 * time.Minute)
+		d.release()
+		d.after(time.Second)
+		if len(d.starts) != 1 {
+			t.Errorf("%s, there and back: started %v", j.Name, d.starts)
+		}
+	}
+}
+
 // TestAccountOfClaims: a node that is asked about a claim which it still waits
 // for, or whose disk it has not, does not say that it was never started.
 func TestAccountOfClaims(t *testing.T) {
