@@ -201,8 +201,11 @@ func (c *Core) lookAtClock(now legion.Now) {
 
 // Wake says after how long, at the latest, Step wants a [Tick].
 func (c *Core) Wake(now legion.Now) time.Duration {
-	wake := min(c.engine.Wake(now.Wall), idleWake)
-	if len(c.living) > 0 || len(c.queued) > 0 {
+	wake := idleWake
+	if !c.closing { // else nothing but timers is looked at
+		wake = min(wake, c.engine.Wake(now.Wall))
+	}
+	if !c.closing && (len(c.living) > 0 || len(c.queued) > 0) {
 		wake = min(wake, c.look-now.Boot)
 	}
 	for _, t := range c.timers {

@@ -74,6 +74,39 @@ func TestReloadTwice(t *testing.T) {
 	}
 }
 
+// TestCloseWhileClaiming: a command whose claim is not answered when the agent
+// is told to stop is never run, and is not waited for.
+func TestCloseWhileClaiming(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, minutely)
+	d.reign(7)
+	run := d.trigger("j").Record
+	d.hold()
+	d.exec(noon.Truncate(time.Minute))
+	d.step(Close{})
+	if d.release(); d.idle {
+		t.Fatal("idle while a run lives")
+	}
+	if d.end(run, jobs.Succeeded); !d.idle {
+		t.Error("not idle when the last run has ended")
+	}
+	if n := d.outcomes("script", jobs.NeverStarted); n != 1 {
+		t.Errorf("%d commands are recorded as never started: %v", n, d.records)
+	}
+}
+
+// TestWakeWhileStopping: an agent that waits for its last runs does nothing else.
+func TestWakeWhileStopping(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, minutely)
+	d.reign(7)
+	d.trigger("j")
+	d.step(Close{})
+	if d.after(2 * time.Minute); d.core.Wake(d.now) < time.Second {
+		t.Errorf("wakes after %v", d.core.Wake(d.now))
+	}
+}
+
 // TestAccountOfClaims: a node that is asked about a claim which it still waits
 // for, or whose disk it has not, does not say that it was never started.
 func TestAccountOfClaims(t *testing.T) {
