@@ -151,6 +151,14 @@ func (c *Core) adopt(r *reign, known []jobs.Record) error {
 		return err
 	}
 	b := &decision{}
+	// Perhaps one voter alone has a record, and with it a mark that will tell
+	// everybody that the slot has been decided: then a lord after this one would
+	// know the mark, and nothing of the slot.
+	again := func(rec jobs.Record) {
+		if r.doubted[rec.Key()] {
+			b.add(rec)
+		}
+	}
 	for _, rec := range known {
 		key := Key(r.legion, rec.Job)
 		_, lives := c.living[key][rec.Run]
@@ -166,7 +174,7 @@ func (c *Core) adopt(r *reign, known []jobs.Record) error {
 		case rec.State == jobs.Queued && rec.Slot.Node != "" && rec.Slot.Node != c.cfg.Node:
 			b.add(c.skipped(r, rec, "the node is "+c.cfg.Node+" now"))
 		case rec.State == jobs.Queued:
-			b.confirm(r, rec)
+			again(rec)
 			if !slices.ContainsFunc(c.queued[key], func(q jobs.Record) bool { return q.Run == rec.Run }) {
 				c.queued[key] = append(c.queued[key], rec)
 			}
@@ -177,7 +185,7 @@ func (c *Core) adopt(r *reign, known []jobs.Record) error {
 			b.add(rec)
 			r.stray = append(r.stray, rec)
 		default:
-			b.confirm(r, rec)
+			again(rec)
 			c.live(rec)
 		}
 	}
@@ -187,15 +195,6 @@ func (c *Core) adopt(r *reign, known []jobs.Record) error {
 	}
 	c.commit(r, b)
 	return nil
-}
-
-// confirm has a record written once more that not every voter told of. Perhaps
-// one voter alone has it, while the marks of this reign will tell everybody that
-// its slot has been decided.
-func (b *decision) confirm(r *reign, rec jobs.Record) {
-	if r.doubted[rec.Key()] {
-		b.add(rec)
-	}
 }
 
 // ahead reports whether a slot is one that the engine has yet to come to: had

@@ -1,6 +1,7 @@
 package slots
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -135,5 +136,30 @@ func TestAccountOfClaims(t *testing.T) {
 	other.State, other.Incarnation = jobs.Claimed, "before the disk was lost"
 	if said := d.core.Account(d.now.Wall, other); len(said) != 0 {
 		t.Errorf("of a claim that was perhaps on the disk that was lost: %v", said)
+	}
+}
+
+// TestTold: what this node alone has of others' runs is told to a quorum, as is
+// the mark that came with it.
+func TestTold(t *testing.T) {
+	t.Parallel()
+	for _, state := range []jobs.State{jobs.Queued, jobs.Claimed, jobs.Running} {
+		d := newDesk(t, minutely)
+		rec := jobs.Record{
+			Slot: jobs.Slot{Legion: "g", Job: "j", At: noon.Truncate(time.Minute)}, Attempt: 1, Run: "r", State: state, Term: 6,
+			Node: "n2", Incarnation: "i2", Definition: minutely.Definition(), Scheduled: noon.Truncate(time.Minute),
+		}
+		mark := jobs.Mark{Legion: "g", Job: "j", Timing: minutely.Timing(), At: rec.At, Term: 6}
+		d.keep(jobs.Batch{Records: []jobs.Record{rec}, Marks: []jobs.Mark{mark}})
+		nothing, err := jobs.Batch{}.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.hold()
+		d.step(Reign{legion.Reign{Legion: "g", Term: 7, States: []legion.VoterState{{Voter: "n2", State: nothing}}}})
+		d.step(Ready{Legion: "g", Term: 7})
+		if len(d.held) == 0 || !slices.Contains(d.held[0].batch.Records, rec.Normal()) {
+			t.Errorf("%v: written %v", rec, d.held)
+		}
 	}
 }
