@@ -169,6 +169,8 @@ func (c *Core) adopt(r *reign, known []jobs.Record) error {
 			// Whoever wrote it had no quorum: it was never started. That it is
 			// settled keeps it from being told to every lord to come.
 			b.add(c.neverStarted(rec, "no quorum had it"))
+		case own && rec.State > jobs.Claimed:
+			// It began here and is not alive: its end is on the way to the disk.
 		case rec.State == jobs.Queued && c.jobs[key] == nil:
 			b.add(c.skipped(r, rec, "the job is gone from the configuration"))
 		case rec.State == jobs.Queued && rec.Slot.Node != "" && rec.Slot.Node != c.cfg.Node:

@@ -139,6 +139,26 @@ func TestAccountOfClaims(t *testing.T) {
 	}
 }
 
+// TestEndIsOnItsWay: a run that has ended here is not taken for alive by the
+// next reign, though its end is not on the disk yet.
+func TestEndIsOnItsWay(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, minutely)
+	d.reign(7)
+	run := d.trigger("j").Record
+	run.State, run.Started = jobs.Running, d.now.Wall
+	d.keep(jobs.Batch{Records: []jobs.Record{run}})
+	d.step(Unreign{legion.Unreign{Legion: "g", Term: 7}})
+	run.State, run.Ended = jobs.Succeeded, d.now.Wall
+	d.step(Ended{run}) // and the disk takes its time
+	d.reign(8)
+	d.keep(jobs.Batch{Records: []jobs.Record{run}})
+	d.starts = nil
+	if d.after(time.Minute); len(d.starts) != 1 {
+		t.Errorf("started %v", d.starts)
+	}
+}
+
 // TestTold: what this node alone has of others' runs is told to a quorum, as is
 // the mark that came with it.
 func TestTold(t *testing.T) {
