@@ -133,15 +133,17 @@ func (c *Core) open(r *reign) {
 	c.skipHeldBack(r)
 	c.resume(r)
 	c.nextAll(r.legion)
+	var occasions cronspec.Kind
 	if r.legion != "" {
-		c.occasion(r, cronspec.OnLord, r.since)
+		occasions |= cronspec.OnLord
 	}
 	// @start jobs run once in the life of the agent: a node's own at its start,
 	// a legion's when the agent first becomes its lord.
 	if !c.greeted[r.legion] {
 		c.greeted[r.legion] = true
-		c.occasion(r, cronspec.OnStart, r.since)
+		occasions |= cronspec.OnStart
 	}
+	c.occasion(r, occasions, r.since)
 }
 
 // adopt takes over what is not settled of a legion.

@@ -183,3 +183,21 @@ func TestTold(t *testing.T) {
 		}
 	}
 }
+
+// TestOccasions: a job that both begins of a reign and the start of the agent
+// call has one run at the first of them.
+func TestOccasions(t *testing.T) {
+	t.Parallel()
+	both := minutely
+	both.Schedules, both.Overlap = []string{"@lord", "@start"}, jobs.OverlapAllow
+	d := newDesk(t, both)
+	d.reign(7)
+	if len(d.starts) != 1 {
+		t.Errorf("at first: started %v", d.starts)
+	}
+	d.step(Unreign{legion.Unreign{Legion: "g", Term: 7}})
+	d.after(time.Second)
+	if d.reign(8); len(d.starts) != 2 {
+		t.Errorf("and again: started %v", d.starts)
+	}
+}
