@@ -8,16 +8,19 @@ import (
 )
 
 // Limits of an encoded batch. A table of 10,000 jobs, each with a mark and a
-// living run, is about 4 MiB.
+// living run, is about 2.5 MiB.
 const (
-	MaxBatchBytes = 32 << 20
+	// MaxBatchBytes is what a message of 8 MiB has room for: a batch that no
+	// message can carry would be sent again for ever.
+	MaxBatchBytes = 8<<20 - 64<<10
 	MaxBatchItems = 1 << 17 // records, and as many marks
 
 	// MaxUnsettled bounds the attempts of one legion that wait or run, so that
-	// a voter can tell a new lord of them: at 1 KiB each, which is more than the
-	// longest names and ids take, they fill a batch. Of the usual 300 bytes there
-	// is room for as many again, left by lords whose claims no quorum took.
-	MaxUnsettled = MaxBatchBytes >> 10
+	// a voter can tell a new lord of them. With names of 64 bytes, the longest
+	// that a configuration may have, they leave room in a batch for 10,000 marks;
+	// with the usual ones there is room for twice as many attempts, left by
+	// lords whose claims no quorum took.
+	MaxUnsettled = 1 << 14
 )
 
 // batchVersion is the first byte of an encoded batch. It changes only when an

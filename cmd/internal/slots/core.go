@@ -20,7 +20,8 @@ import (
 const (
 	maxDue = 10_000 // slots taken from the engine at a time
 	// maxDecision is how many records go in one write: one job adds no more
-	// than about maxCatchUp beyond it, and a batch has its limit.
+	// than about maxCatchUp beyond it. With names as long as they may be that
+	// fits a message, and a disk has it in less than a lease.
 	maxDecision = 10_000
 
 	maxQueue   = 1_000 // slots of one job that wait behind a run
@@ -319,7 +320,7 @@ func (c *Core) flush(r *reign) {
 	n := 0
 	var all jobs.Batch
 	for _, w := range r.unwritten {
-		if n > 0 && max(len(all.Records)+len(w.Records), len(all.Marks)+len(w.Marks)) > jobs.MaxBatchItems {
+		if n > 0 && max(len(all.Records)+len(w.Records), len(all.Marks)+len(w.Marks)) > maxDecision {
 			break
 		}
 		all.Records, all.Marks = append(all.Records, w.Records...), append(all.Marks, w.Marks...)

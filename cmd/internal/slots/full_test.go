@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -64,19 +65,30 @@ func TestQueueFull(t *testing.T) {
 	}
 }
 
-// TestUnsettledFit: records as long as names may be fit a batch.
+// TestUnsettledFit: what a voter tells, and what is written at once, fits a
+// batch with names as long as a configuration may have them.
 func TestUnsettledFit(t *testing.T) {
 	t.Parallel()
-	long := func(c byte) string { return string(slices.Repeat([]byte{c}, jobs.MaxName)) }
+	long := func(c byte) string { return strings.Repeat(string(c), 64) }
 	id := "01234567-0123-7123-8123-0123456789ab"
 	var b jobs.Batch
+	mark := jobs.Mark{Legion: long('l'), Timing: id[:16], At: noon, Term: 1 << 40}
+	for i := range 10_000 {
+		mark.Job = fmt.Sprintf("%064d", i)
+		b.Marks = append(b.Marks, mark)
+	}
 	for i := range jobs.MaxUnsettled {
 		b.Records = append(b.Records, jobs.Record{
 			Slot:    jobs.Slot{Legion: long('l'), Job: long('j'), Manual: id},
-			Attempt: i, Run: id, State: jobs.Running, Term: 1 << 50, Node: long('n'), Incarnation: id, Definition: id,
+			Attempt: i, Run: id, State: jobs.Running, Term: 1 << 40, Node: long('n'), Incarnation: id, Definition: id[:16],
 			Scheduled: noon, Started: noon, Manual: true,
 		})
 	}
+	if _, err := b.Encode(); err != nil {
+		t.Error(err)
+	}
+	one := maxDecision + maxCatchUp + 1
+	b = jobs.Batch{Records: b.Records[:one], Marks: append(b.Marks, b.Marks...)}
 	if _, err := b.Encode(); err != nil {
 		t.Error(err)
 	}

@@ -201,3 +201,30 @@ func TestOccasions(t *testing.T) {
 		t.Errorf("and again: started %v", d.starts)
 	}
 }
+
+// TestWritesAreBounded: what piles up while a write is under way is not made
+// one write that no message can carry.
+func TestWritesAreBounded(t *testing.T) {
+	t.Parallel()
+	var js []jobs.Job
+	for _, name := range []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t", "u", "v", "w", "x"} {
+		js = append(js, jobs.Job{
+			Name: name, Legion: "g", Schedules: []string{"@every 1s"}, CatchUp: time.Hour, CatchUpRuns: jobs.CatchUpAll,
+		})
+	}
+	d := newDesk(t, js...)
+	d.reign(7)
+	d.hold()
+	for range 3 {
+		d.after(1000 * time.Second)
+	}
+	most, all := 0, 0
+	for len(d.held) > 0 {
+		n := len(d.held[0].batch.Records)
+		most, all = max(most, n), all+n
+		d.step(d.letOne())
+	}
+	if want := 3 * 1000 * len(js); all < want || most > maxDecision+maxCatchUp+1 {
+		t.Errorf("of %d slots %d are written, %d at once", want, all, most)
+	}
+}
