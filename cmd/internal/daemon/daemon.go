@@ -356,7 +356,7 @@ func (d *Daemon) assemble() {
 	d.runs = &runs{
 		host: d.host, logs: d.logs, log: d.log, clock: d.clock, disk: d.disk, scribe: d.scribe,
 		dir: filepath.Join(d.cfg.Node.StateDir, "output"), trusted: d.protocol.trusted, guard: d.protocol.guard, lordship: lordship{d.protocol.left, d.tempo}, stopping: f.stopping,
-		living: map[string]*runner.Process{}, files: map[string]*runner.OutputFile{}, callers: map[string]chan syscall.Signal{}, quit: make(chan struct{}), wanted: map[string]wish{},
+		living: map[string]*runner.Process{}, files: map[string]*runner.OutputFile{}, callers: map[string]chan syscall.Signal{}, quit: make(chan struct{}), wanted: map[string]wish{}, waits: map[string]wait{},
 	}
 	if n := d.cfg.Node.MaxRuns; n > 0 {
 		d.runs.limit = make(chan struct{}, n)

@@ -143,12 +143,12 @@ func (d *Daemon) tempo() (beat, lease time.Duration) {
 func (d *Daemon) attend(ctx context.Context, rec jobs.Record, say func(any) error, news <-chan control.ExecNews) {
 	end := d.attendTo(ctx, rec, say, news)
 	end.Ended = d.clock().Wall.UTC()
+	d.scribe.put(end)
+	d.foreman.post(slots.Ended{Record: end})
 	// The caller ends when it is told that this is recorded.
 	if err := d.disk.write(context.WithoutCancel(ctx), ledger.Writes{Records: []jobs.Record{end}}); err != nil {
 		d.log.Warn("record a run", logging.Run(end.Run), zap.Error(err))
 	}
-	d.scribe.put(end)
-	d.foreman.post(slots.Ended{Record: end})
 	log := d.log.Info
 	if end.State != jobs.Succeeded {
 		log = d.log.Warn
@@ -177,7 +177,10 @@ func (d *Daemon) attendTo(ctx context.Context, rec jobs.Record, say func(any) er
 	}
 	defer leave()
 	rec.State = jobs.Starting
-	if err := d.disk.write(ctx, ledger.Writes{Records: []jobs.Record{rec}}); err != nil {
+	soon, done := d.runs.await(ctx, rec, false) // its claim is enough, without the lordship
+	err = d.disk.write(soon, ledger.Writes{Records: []jobs.Record{rec}})
+	done()
+	if err != nil {
 		return give(jobs.NeverStarted, err.Error())
 	}
 	env := slices.DeleteFunc(environment(rec), func(v string) bool {

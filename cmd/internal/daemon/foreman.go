@@ -94,6 +94,7 @@ func (f *foreman) close() {
 	f.do(func() {
 		f.silence()
 		close(f.stopping)
+		f.runs.hurry(func(wait) bool { return true })
 		f.step(slots.Close{})
 	})
 }
@@ -127,6 +128,7 @@ func (f *foreman) step(ev slots.Event) {
 		f.reigning[ev.Legion] = reigning{ctx, end}
 	case slots.Unreign:
 		f.reigned(ev.Legion)
+		f.runs.unlord(ev.Legion)
 	}
 	for _, a := range f.core.Step(f.clock(), ev) {
 		f.act(a)

@@ -73,3 +73,36 @@ dir = "` + work + `"
 		t.Errorf("%d of %d slots were started", starts, due)
 	}
 }
+
+// TestWaitEndsWithTheLordship: a claim that waits for its turn is given up when
+// its lordship is, however long the runs before it take: it would stand in the
+// way of the next lord.
+func TestWaitEndsWithTheLordship(t *testing.T) {
+	work := t.TempDir()
+	n := startNode(t, shortDir(t), strings.Replace(single, "[node]", "[node]\nmax_runs = 1", 1)+`
+[[job]]
+name = "long"
+schedule = "@start"
+command = "touch up; exec sleep 600"
+dir = "`+work+`"
+[[job]]
+name = "waits"
+legion = "foobar"
+schedule = "@every 1s"
+on_unlord = "kill"
+command = "true"
+`)
+	defer n.Daemon.Kill()
+	outcome := func(job, outcome string) bool {
+		return len(n.runs(control.RunsQuery{Job: job, Outcome: outcome})) > 0
+	}
+	lab.Eventually(t, 20*time.Second, "a claim that waits", func() bool { return outcome("long", "running") && outcome("waits", "claimed") })
+	began := time.Now()
+	if d, err := n.Drain(context.Background(), "", false); err != nil || len(d.Lordships) > 0 {
+		t.Fatal(d, err)
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("the lordship was given up after %v", took)
+	}
+	lab.Eventually(t, 5*time.Second, "the claim to be given up", func() bool { return outcome("waits", "never started") && !outcome("waits", "claimed") })
+}

@@ -38,6 +38,7 @@ type runs struct {
 	living  map[string]*runner.Process // by run id
 	files   map[string]*runner.OutputFile
 	wanted  map[string]wish                // runs to be ended that have no process yet
+	waits   map[string]wait                // claims that wait for their turn or the disk, by run id
 	killed  bool                           // no new ones
 	callers map[string]chan syscall.Signal // of commands that their callers run, by run id
 	quit    chan struct{}                  // closed when all are to end
@@ -46,20 +47,73 @@ type runs struct {
 
 // A wish is that a run end.
 type wish struct {
-	why     string
-	forGood bool // and its slot with it; else the slot goes on with another attempt
+	why      string
+	forGood  bool // and its slot with it; else the slot goes on with another attempt
+	lordless bool // because the lordship is gone
+}
+
+// A wait is a claim's, until its process may be begun.
+type wait struct {
+	legion string // empty: it does not end with a lordship
+	end    context.CancelFunc
+}
+
+// await takes note of a claim that is to be begun, until done is called. The
+// context ends when there is nothing to wait for any more: the run is not
+// wanted, the agent stops, or the lordship of the claim is gone, if it needs
+// one. What others know to be claimed stands in the way of later slots, and its
+// turn or room on the disk may be hours away.
+func (r *runs) await(ctx context.Context, rec jobs.Record, lordly bool) (_ context.Context, done func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	w := wait{end: cancel}
+	if lordly {
+		w.legion = rec.Slot.Legion
+	}
+	r.mu.Lock()
+	r.waits[rec.Run] = w
+	r.mu.Unlock()
+	if end := r.unwanted(rec); end.why != "" && (lordly || !end.lordless) {
+		cancel() // since before it could be told
+	}
+	return ctx, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.waits, rec.Run)
+		cancel()
+	}
+}
+
+// unlord has the claims of a lordship that is gone wait no longer.
+func (r *runs) unlord(legion string) {
+	r.hurry(func(w wait) bool { return w.legion == legion && legion != "" })
+}
+
+// hurry ends waits.
+func (r *runs) hurry(which func(wait) bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, w := range r.waits {
+		if which(w) {
+			w.end()
+		}
+	}
 }
 
 // stop ends a run politely, kill at once. A run that has no process yet never
 // gets one.
-func (r *runs) stop(run, why string) { r.end(run, wish{why, true}, (*runner.Process).Stop) }
-func (r *runs) kill(run, why string) { r.end(run, wish{why, false}, (*runner.Process).Kill) }
+func (r *runs) stop(run, why string) {
+	r.end(run, wish{why: why, forGood: true}, (*runner.Process).Stop)
+}
+func (r *runs) kill(run, why string) { r.end(run, wish{why: why}, (*runner.Process).Kill) }
 
 func (r *runs) end(run string, w wish, how func(*runner.Process, string)) {
 	r.mu.Lock()
 	p, caller := r.living[run], r.callers[run]
 	if p == nil && caller == nil {
 		r.wanted[run] = w
+		if waits, ok := r.waits[run]; ok {
+			waits.end()
+		}
 	}
 	r.mu.Unlock()
 	switch {
@@ -117,6 +171,7 @@ func (r *runs) killAll(why string) {
 	r.killed = true
 	r.dismiss()
 	r.mu.Unlock()
+	r.hurry(func(wait) bool { return true })
 	for _, p := range r.all() {
 		p.Kill(why)
 	}
@@ -139,7 +194,7 @@ func (r *runs) unwanted(rec jobs.Record) wish {
 	case killed:
 		return wish{why: "stopping"}
 	case rec.Slot.Legion != "" && !r.trusted(rec.Slot.Legion, rec.Term):
-		return wish{why: "no longer lord"}
+		return wish{why: "no longer lord", lordless: true}
 	}
 	return wish{}
 }
@@ -149,11 +204,13 @@ func (r *runs) unwanted(rec jobs.Record) wish {
 func (r *runs) execute(j jobs.Job, rec jobs.Record) jobs.Record {
 	log := r.log.With(logging.Legion(rec.Slot.Legion), logging.Term(rec.Term), logging.Job(rec.Job),
 		logging.Slot(rec.Slot.String()), logging.Run(rec.Run), logging.Attempt(rec.Attempt))
+	turn, done := r.await(context.Background(), rec, true)
+	defer done()
 	if r.limit != nil {
 		select {
 		case r.limit <- struct{}{}:
 			defer func() { <-r.limit }()
-		case <-r.stopping:
+		case <-turn.Done():
 		}
 	}
 	// That it is about to start is durable before there is a process: an agent
@@ -161,12 +218,10 @@ func (r *runs) execute(j jobs.Job, rec jobs.Record) jobs.Record {
 	end := r.unwanted(rec)
 	if end.why == "" {
 		rec.State = jobs.Starting
-		if err := r.disk.write(context.Background(), ledger.Writes{Records: []jobs.Record{rec}}); err != nil {
+		err := r.disk.write(turn, ledger.Writes{Records: []jobs.Record{rec}})
+		if end = r.unwanted(rec); end.why == "" && err != nil { // the disk may have taken long
 			end.why = err.Error()
 		}
-	}
-	if end.why == "" {
-		end = r.unwanted(rec) // the disk may have taken long
 	}
 	if end.why != "" {
 		rec.State, rec.Reason, rec.Ended = jobs.NeverStarted, end.why, r.clock().Wall.UTC()
