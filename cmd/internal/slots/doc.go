@@ -73,7 +73,9 @@
 // [Trigger], [Rerun] and [Exec] take the same way: a claim, committed, and then
 // a start. A pause is a mark ([jobs.Pause]), and so is what [Exec] has claimed:
 // marks are told to every lord to come, so none starts what is paused, or a
-// slot of a command a second time. [Rerun] asks the voters for the attempts of
+// slot of a command a second time. That of a command whose claim never started,
+// because the lordship ended before its answer came, is claimed once more when a
+// lord is asked for it; nobody is told that it is taken before that is known. [Rerun] asks the voters for the attempts of
 // its slot first. An order is answered when it is committed; ErrNotLord, when
 // the reign ends before, says that its claims are never started here.
 //

@@ -1,7 +1,6 @@
 package slots
 
 import (
-	"cmp"
 	"errors"
 	"slices"
 	"time"
@@ -24,6 +23,8 @@ var (
 	ErrNoJob = errors.New("no such job")
 	// ErrBusy: the job's policies do not let it run now.
 	ErrBusy = errors.New("not now")
+	// ErrUnclear: the slot is claimed, and may come to be never started.
+	ErrUnclear = errors.New("it is being claimed")
 )
 
 // execTiming is the timing of the mark of a job that is not in the
@@ -154,37 +155,41 @@ func (c *Core) rerun(ev Rerun) {
 		c.do(Reply{ID: ev.ID, Err: ErrNoJob})
 		return
 	}
+	c.lookUp(r, ev.ID, ev.Run, func(last jobs.Record) { c.rerunAfter(r, ev, last) })
+}
+
+// lookUp finds the last attempt of a slot, for an order: of what this node
+// knows of it, what the voters do, and one attempt that is known already.
+func (c *Core) lookUp(r *reign, id uint64, known jobs.Record, then func(last jobs.Record)) {
 	if len(r.voters) == 0 {
-		c.rerunAfter(r, ev, nil)
+		c.lookedUp(id, known, nil, then)
 		return
 	}
 	questions := map[string][]jobs.Record{}
 	for _, v := range r.voters {
-		questions[v] = []jobs.Record{ev.Run}
+		questions[v] = []jobs.Record{known}
 	}
 	c.lastID++
 	c.recalls[c.lastID] = func(said []jobs.Record, err error) {
 		switch {
 		case c.reigns[r.legion] != r || c.closing:
-			c.do(Reply{ID: ev.ID, Err: ErrNotLord})
+			c.do(Reply{ID: id, Err: ErrNotLord})
 		case err != nil:
-			c.do(Reply{ID: ev.ID, Err: err})
+			c.do(Reply{ID: id, Err: err})
 		default:
-			c.rerunAfter(r, ev, said)
+			c.lookedUp(id, known, said, then)
 		}
 	}
 	c.do(AskVoters{ID: c.lastID, Legion: r.legion, Term: r.term, Questions: questions})
 }
 
-// rerunAfter goes on when it is known what there is of a slot.
-func (c *Core) rerunAfter(r *reign, ev Rerun, said []jobs.Record) {
-	e := c.jobs[Key(ev.Run.Slot.Legion, ev.Run.Job)]
-	own, err := c.cfg.Ledger.Slots(ev.Run.Slot)
-	if err != nil || e == nil {
-		c.do(Reply{ID: ev.ID, Err: cmp.Or(err, ErrNoJob)})
+func (c *Core) lookedUp(id uint64, known jobs.Record, said []jobs.Record, then func(last jobs.Record)) {
+	own, err := c.cfg.Ledger.Slots(known.Slot)
+	if err != nil {
+		c.do(Reply{ID: id, Err: err})
 		return
 	}
-	last := ev.Run
+	last := known
 	one := map[jobs.Key]jobs.Record{last.Key(): last}
 	for _, rec := range append(own, said...) {
 		if old, ok := one[rec.Key()]; ok {
@@ -196,6 +201,16 @@ func (c *Core) rerunAfter(r *reign, ev Rerun, said []jobs.Record) {
 		if rec.Attempt > last.Attempt || rec.Attempt == last.Attempt && rec.State.Rank() > last.State.Rank() {
 			last = rec
 		}
+	}
+	then(last)
+}
+
+// rerunAfter goes on when it is known what there is of a slot.
+func (c *Core) rerunAfter(r *reign, ev Rerun, last jobs.Record) {
+	e := c.jobs[Key(ev.Run.Slot.Legion, ev.Run.Job)]
+	if e == nil {
+		c.do(Reply{ID: ev.ID, Err: ErrNoJob})
+		return
 	}
 	underWay := slices.ContainsFunc(c.queued[e.Key()], func(rec jobs.Record) bool { return rec.Slot == last.Slot })
 	for _, rec := range c.living[e.Key()] {
@@ -212,7 +227,8 @@ func (c *Core) rerunAfter(r *reign, ev Rerun, said []jobs.Record) {
 
 // exec claims a slot for a command that is run elsewhere than in the agent.
 // With the claim goes a mark, which every later lord is told: so a slot is
-// claimed once, and none behind it.
+// claimed once, and none behind it. Only a claim that never started, because
+// its lordship ended in between, is followed by another.
 func (c *Core) exec(ev Exec) {
 	r := c.order(ev.ID, ev.Legion)
 	if r == nil {
@@ -237,18 +253,63 @@ func (c *Core) exec(ev Exec) {
 	if ev.Legion == "" {
 		rec.Slot.Node = c.cfg.Node
 	}
-	var b jobs.Batch
 	if ev.At.IsZero() {
 		rec.Slot.Manual, rec.Manual, rec.Scheduled = c.newRun(), true, c.wall()
-	} else {
+		c.claimExec(r, ev, rec, jobs.Batch{})
+		return
+	}
+	rec = rec.Normal()
+	switch m := r.execs[ev.Job]; {
+	case ev.At.After(m.asked):
+		c.claimExec(r, ev, rec, jobs.Batch{})
+	case ev.At.Before(m.asked):
+		c.do(Reply{ID: ev.ID, Err: ErrTaken})
+	case m.asked.After(m.taken) || c.unclear(r, rec.Slot):
+		c.do(Reply{ID: ev.ID, Err: ErrUnclear})
+	default:
+		none := rec
+		none.Attempt, none.Run, none.State = 0, "", 0
+		c.lookUp(r, ev.ID, none, func(last jobs.Record) { c.execAfter(r, ev, rec, last) })
+	}
+}
+
+// execAfter goes on when it is known what there is of a slot that is claimed.
+func (c *Core) execAfter(r *reign, ev Exec, rec, last jobs.Record) {
+	switch {
+	case c.unclear(r, rec.Slot):
+		c.do(Reply{ID: ev.ID, Err: ErrUnclear})
+	case last.State != jobs.NeverStarted || ev.At.Before(r.execs[ev.Job].asked):
+		c.do(Reply{ID: ev.ID, Err: ErrTaken})
+	default:
+		rec.Attempt = last.Attempt + 1
+		c.claimExec(r, ev, rec, jobs.Batch{Records: []jobs.Record{last}})
+	}
+}
+
+// unclear reports whether a slot of a command has a claim that this lord does
+// not know to stand: it has yet to be answered, or is an earlier lord's.
+func (c *Core) unclear(r *reign, slot jobs.Slot) bool {
+	for _, rec := range r.claims {
+		if rec.Slot == slot {
+			return true
+		}
+	}
+	for _, rec := range c.living[Key(slot.Legion, slot.Job)] {
+		if rec.Slot == slot && rec.State == jobs.Claimed && rec.Incarnation != c.cfg.Incarnation {
+			return true
+		}
+	}
+	return false
+}
+
+// claimExec claims an attempt of a command's slot; before it, in the same
+// write, stands what came before it.
+func (c *Core) claimExec(r *reign, ev Exec, rec jobs.Record, b jobs.Batch) {
+	if !ev.At.IsZero() {
 		if r.execs == nil {
 			r.execs = map[string]execMark{}
 		}
 		m := r.execs[ev.Job]
-		if !ev.At.After(m.asked) {
-			c.do(Reply{ID: ev.ID, Err: ErrTaken})
-			return
-		}
 		m.asked = ev.At
 		r.execs[ev.Job] = m
 		b.Marks = append(b.Marks, jobs.Mark{Legion: ev.Legion, Node: rec.Slot.Node, Job: ev.Job, Timing: execTiming, At: ev.At, Term: r.term})
@@ -288,13 +349,26 @@ func (c *Core) insist(r *reign, b jobs.Batch, answer, then func()) {
 }
 
 // Taken reports whether a slot of a command is claimed for good, or one after
-// it. It fails with ErrNotLord.
+// it: not if it never started and is to be claimed again. It fails with
+// ErrNotLord.
 func (c *Core) Taken(legion, job string, at time.Time) (bool, error) {
 	r := c.reigns[legion]
 	if r == nil || !r.open {
 		return false, ErrNotLord
 	}
-	return !at.After(r.execs[job].taken), nil
+	if m := r.execs[job]; !at.Equal(m.taken) {
+		return at.Before(m.taken), nil
+	}
+	slot := jobs.Slot{Legion: legion, Job: job, At: at}.Normal()
+	if legion == "" {
+		slot.Node = c.cfg.Node
+	}
+	known, err := c.cfg.Ledger.Slots(slot)
+	if err != nil {
+		return false, err
+	}
+	stillborn := len(known) > 0 && !slices.ContainsFunc(known, func(rec jobs.Record) bool { return rec.State != jobs.NeverStarted })
+	return !stillborn && !c.unclear(r, slot), nil
 }
 
 // setPause commits a pause, or the end of one. What waits is skipped: it is

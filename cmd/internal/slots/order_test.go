@@ -304,6 +304,61 @@ func TestExecOnce(t *testing.T) {
 	}
 }
 
+// TestExecAgain: a slot of a command whose claim was committed, and never
+// started because its lordship ended in between, is claimed again. Until that is
+// known nobody is told that it is taken.
+func TestExecAgain(t *testing.T) {
+	t.Parallel()
+	minute := noon.Truncate(time.Minute)
+	d := newDesk(t, minutely)
+	d.reign(7)
+	d.hold()
+	d.exec(minute)
+	if r := d.exec(minute); !errors.Is(r.Err, ErrUnclear) {
+		t.Errorf("while it is being claimed: %+v", r)
+	}
+	d.keep(d.held[0].batch) // and the answer never comes
+	claim := d.held[0].batch.Records[0]
+	d.slow, d.held = false, nil
+	taken := func() bool {
+		taken, err := d.core.Taken("g", "script", minute)
+		return taken || err != nil
+	}
+	// The next lord hears of the claim first, and then that it never started.
+	claim.Node, claim.Incarnation, claim.Run = "n2", "i2", "another"
+	d.records = map[jobs.Key]jobs.Record{claim.Key(): claim}
+	d.newCore(minutely)
+	d.reign(8, "n2", "n3")
+	if r := d.exec(minute); !errors.Is(r.Err, ErrUnclear) || taken() {
+		t.Errorf("as long as its node has not said: %+v, taken %v", r, taken())
+	}
+	said := claim
+	said.State, said.Ended = jobs.NeverStarted, d.now.Wall
+	d.step(Told{Asked: claim, Said: said})
+	if taken() {
+		t.Error("taken by a claim that never started")
+	}
+	second := d.exec(minute)
+	if second.Err != nil || second.Record.Attempt != 2 || second.Record.Term != 8 || len(d.asked["n3"]) != 1 || !taken() {
+		t.Fatalf("again: %+v, asked %v, taken %v", second, d.asked, taken())
+	}
+	if r := d.exec(minute); !errors.Is(r.Err, ErrTaken) {
+		t.Errorf("and once more: %+v", r)
+	}
+	// A lord that knows nothing of the slot but the mark asks.
+	d.end(second.Record, jobs.Succeeded)
+	told := d.records
+	for _, rec := range told {
+		d.told = append(d.told, rec)
+	}
+	d.records = map[jobs.Key]jobs.Record{}
+	d.newCore(minutely)
+	d.reign(9, "n2", "n3")
+	if r := d.exec(minute); !errors.Is(r.Err, ErrTaken) {
+		t.Errorf("when it has run: %+v", r)
+	}
+}
+
 func TestPause(t *testing.T) {
 	t.Parallel()
 	other := minutely
