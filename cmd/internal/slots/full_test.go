@@ -65,6 +65,29 @@ func TestQueueFull(t *testing.T) {
 	}
 }
 
+// TestManyCommands: commands of ever new names do not fill what a voter tells.
+func TestManyCommands(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	for i := range maxCommands {
+		m := jobs.Mark{Legion: "g", Job: fmt.Sprint("c", i), Timing: execTiming, At: noon.Truncate(time.Minute), Term: 6}
+		d.marks[m.Key()] = m
+	}
+	d.reign(7)
+	if r := d.exec(noon); !errors.Is(r.Err, ErrBusy) {
+		t.Errorf("one more: %+v", r)
+	}
+	exec := func(job string, at time.Time) Reply {
+		return d.order(func(id uint64) Event { return Exec{ID: id, Legion: "g", Job: job, At: at, Definition: "x"} })
+	}
+	if r := exec("c7", noon); r.Err != nil {
+		t.Errorf("one that is known: %+v", r)
+	}
+	if r := exec("new", time.Time{}); r.Err != nil {
+		t.Errorf("one without a slot: %+v", r)
+	}
+}
+
 // TestUnsettledFit: what a voter tells, and what is written at once, fits a
 // batch with names as long as a configuration may have them.
 func TestUnsettledFit(t *testing.T) {

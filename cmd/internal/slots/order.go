@@ -31,6 +31,11 @@ var (
 // configuration: an instant when it was last claimed, by hand as it were.
 const execTiming = "exec"
 
+// maxCommands is how many commands of a legion may have slots. Each has a mark
+// that is never forgotten, and that every voter tells a new lord: a name made
+// of a date or a file would have the legion without one in the end.
+const maxCommands = 10_000
+
 type (
 	// Trigger asks for a run of a job now. The answer is [Reply].
 	Trigger struct {
@@ -240,6 +245,10 @@ func (c *Core) exec(ev Exec) {
 	}
 	if c.room(r, &decision{}) <= 0 {
 		c.do(Reply{ID: ev.ID, Err: busy("queue full")})
+		return
+	}
+	if _, known := r.execs[ev.Job]; !known && !ev.At.IsZero() && len(r.execs) >= maxCommands {
+		c.do(Reply{ID: ev.ID, Err: busy("too many commands have had slots: one whose arguments change needs one name")})
 		return
 	}
 	if ev.At.After(c.now.Wall.Add(legion.MaxAhead)) { // its mark would keep others away until then
