@@ -25,6 +25,7 @@ type Query struct {
 	Job     string
 	Legion  string
 	Run     string
+	Node    string     // that executes
 	Since   time.Time  // the slot's time, or of a manual run the time it was asked for
 	Outcome jobs.State // any state
 	Limit   int        // 0: DefaultRuns; at most MaxRuns
@@ -58,6 +59,9 @@ func (s *Store) Runs(q Query) ([]jobs.Record, error) {
 	}
 	if q.Legion != "" {
 		match("legion = ?", q.Legion)
+	}
+	if q.Node != "" {
+		match("node = ?", q.Node)
 	}
 	if !q.Since.IsZero() {
 		match("at >= ?", q.Since.UnixMilli())

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -540,7 +539,7 @@ func (d *Daemon) orphans(ctx context.Context) ([]jobs.Record, error) {
 	before = append([]string{d.incarnation}, before...)
 	before = before[:min(len(before), kept)]
 	var ended []jobs.Record
-	for _, owner := range append(slices.Sorted(maps.Keys(d.cfg.Legions)), "") {
+	for _, owner := range append(d.store.Legions(), "") { // configured any more or not
 		for _, rec := range d.store.Unsettled(owner).Records {
 			if rec.Node != d.name || rec.Incarnation == d.incarnation || rec.State == jobs.Queued {
 				continue

@@ -2,6 +2,7 @@ package daemon_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -512,5 +513,27 @@ command = "true"
 		if runs := n.runs(control.RunsQuery{Job: job}); len(runs) != 2 {
 			t.Errorf("%s ran %d times in two lives: %v", job, len(runs), runs)
 		}
+	}
+}
+
+// TestOrphansOfALegionThatIsGone: what an earlier agent left has an end, whether
+// or not its legion is still configured.
+func TestOrphansOfALegionThatIsGone(t *testing.T) {
+	dir := shortDir(t)
+	s, err := ledger.Open(ledger.Config{Dir: filepath.Join(dir, "state")}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Now().Add(-time.Minute)
+	left := jobs.Record{
+		Slot: jobs.Slot{Legion: "gone", Job: "j", At: at}, Attempt: 1, Run: "r", State: jobs.Running, Term: 7,
+		Node: "one", Incarnation: "before", Scheduled: at, Started: at,
+	}
+	if err := errors.Join(s.Write(ledger.Writes{Records: []jobs.Record{left}}), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	n := startNode(t, dir, single)
+	if rs := n.runs(control.RunsQuery{}); len(rs) != 1 || rs[0].Outcome != "lost" {
+		t.Errorf("recorded %+v", rs)
 	}
 }

@@ -387,12 +387,12 @@ const (
 // ever say it. The voters that know it already lose nothing by hearing it again.
 // What never started is left out: a lord may go on from it, and asks for it.
 func (d *Daemon) retell() []jobs.Record {
-	records, err := d.store.Runs(ledger.Query{Since: d.clock().Wall.Add(-retellBack), Limit: retellMost})
+	records, err := d.store.Runs(ledger.Query{Node: d.name, Since: d.clock().Wall.Add(-retellBack), Limit: retellMost})
 	if err != nil {
 		d.log.Warn("read earlier runs", zap.Error(err))
 		return nil
 	}
 	return slices.DeleteFunc(records, func(r jobs.Record) bool {
-		return r.Node != d.name || r.Run == "" || !r.State.Final() || r.State == jobs.NeverStarted || r.Slot.Local()
+		return r.Run == "" || !r.State.Final() || r.State == jobs.NeverStarted || r.Slot.Local()
 	})
 }

@@ -229,3 +229,23 @@ func TestRetell(t *testing.T) {
 		t.Errorf("told again: %v", got)
 	}
 }
+
+// TestRetellOwn: what an earlier agent of this node recorded is told again, however
+// much the others have run since.
+func TestRetellOwn(t *testing.T) {
+	t.Parallel()
+	as := newArchives(t, "n1")
+	f := as.all["n1"]
+	d := &Daemon{store: f.store, clock: f.clock, name: "n1", log: f.log}
+	as.write("n1", as.past("own", 700))
+	var others []jobs.Record
+	for i := range 2 * retellMost {
+		r := as.past("others", i%600)
+		r.Run, r.Node = fmt.Sprint("other", i), "n2"
+		others = append(others, r)
+	}
+	as.write("n1", others...)
+	if told := d.retell(); len(told) != 1 || told[0].Job != "own" {
+		t.Errorf("told %d: %v", len(told), told)
+	}
+}
