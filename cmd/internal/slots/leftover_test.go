@@ -98,3 +98,42 @@ func TestLeftBehind(t *testing.T) {
 		})
 	}
 }
+
+// TestDisabledMeanwhile: what waits, be it for a run or to be tried again, is
+// not begun when its job has been disabled or paused meanwhile.
+func TestDisabledMeanwhile(t *testing.T) {
+	t.Parallel()
+	j := minutely
+	j.Overlap, j.Retries, j.RetryDelay, j.Backoff = jobs.OverlapQueue, 3, 10*time.Second, 1
+	for why, stop := range map[string]func(d *desk){
+		"disabled": func(d *desk) {
+			d.disabled = map[string]bool{"j": true}
+			d.configure(j)
+		},
+		"paused": func(d *desk) { d.pause(jobs.Pause{Job: "j", On: true}) },
+	} {
+		d := newDesk(t, j)
+		d.reign(7)
+		d.after(30 * time.Second)
+		first := d.starts[0]
+		d.after(time.Minute)
+		if d.outcomes("j", jobs.Queued) != 1 {
+			t.Fatalf("waiting: %v", d.records)
+		}
+		if stop(d); d.reasons("j", why) != 1 || d.outcomes("j", jobs.Queued) != 0 {
+			t.Errorf("%s: %v", why, d.records)
+		}
+		d.end(first, jobs.Succeeded)
+		if d.after(time.Second); len(d.starts) != 1 {
+			t.Errorf("%s: started %v", why, d.starts[1:])
+		}
+		d = newDesk(t, j)
+		d.reign(7)
+		d.after(30 * time.Second)
+		d.end(d.starts[0], jobs.Failed)
+		stop(d)
+		if d.after(11 * time.Second); len(d.starts) != 1 || len(d.core.living) != 0 {
+			t.Errorf("%s: tried again %v", why, d.starts[1:])
+		}
+	}
+}

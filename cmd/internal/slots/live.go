@@ -72,8 +72,10 @@ func (c *Core) retry(r *reign, rec jobs.Record) bool {
 	again.Run = c.newRun()
 	c.live(again) // nothing else may take its place while it waits
 	c.later(r, delay, func() {
-		if c.jobs[e.Key()] == nil || c.closing {
+		now := c.jobs[e.Key()]
+		if now == nil || c.closing || c.heldBack(r, now) != "" && !rec.Manual { // since it failed
 			c.unlive(again)
+			c.nextAll(r.legion)
 			return
 		}
 		b := &decision{}

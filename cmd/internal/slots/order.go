@@ -422,6 +422,8 @@ func (c *Core) heldBack(r *reign, e *Entry) (why string) {
 		return "paused"
 	case c.drained && r.legion == "":
 		return "drained"
+	case !e.Enabled:
+		return "disabled"
 	}
 	return ""
 }
@@ -435,8 +437,8 @@ func (c *Core) drain(drained bool) {
 	}
 }
 
-// skipHeldBack skips what waits of jobs that are paused or drained, but for
-// what was asked for by hand.
+// skipHeldBack skips what waits of jobs that are paused, drained or disabled,
+// but for what was asked for by hand.
 func (c *Core) skipHeldBack(r *reign) {
 	b := &decision{}
 	for _, key := range sorted(c.queued) {

@@ -30,6 +30,8 @@ type desk struct {
 	slow    bool // writes are held
 	held    []heldWrite
 	idle    bool
+
+	disabled map[string]bool // jobs
 }
 
 var noon = time.Date(2026, 3, 1, 12, 0, 30, 0, time.UTC)
@@ -59,7 +61,7 @@ func (d *desk) configure(js ...jobs.Job) {
 		if err != nil {
 			d.t.Fatal(err)
 		}
-		j.Enabled = true
+		j.Enabled = !d.disabled[j.Name]
 		e := &Entry{Job: j, Schedule: s}
 		all[e.Key()] = e
 	}

@@ -398,6 +398,7 @@ func (c *Core) configure(entries map[string]*Entry) {
 			}
 		}
 		c.commit(r, b)
+		c.skipHeldBack(r)
 		c.setJobs(r, changed)
 	}
 }
