@@ -317,6 +317,34 @@ func TestNearest(t *testing.T) {
 	}
 }
 
+// TestNodeTimezone: a job has the zone of its node, unless it has its own; and
+// with another zone it is due at other times.
+func TestNodeTimezone(t *testing.T) {
+	t.Parallel()
+	of := func(zone string) []jobs.Job {
+		return must(t, "[node]\nname = \"n\"\ntimezone = \""+zone+"\"\n"+`
+[legion.db]
+[[job]]
+name = "nodes"
+legion = "db"
+schedule = "0 3 * * *"
+command = "true"
+[[job]]
+name = "own"
+schedule = "0 3 * * *"
+timezone = "Asia/Tokyo"
+command = "true"
+`).Jobs
+	}
+	here, there := of("Europe/Berlin"), of("America/New_York")
+	if here[0].Timezone != "Europe/Berlin" || here[0].Timing() == there[0].Timing() || here[0].Definition() == there[0].Definition() {
+		t.Errorf("the node's: %v and %v", here[0], there[0])
+	}
+	if here[1].Timezone != "Asia/Tokyo" || here[1].Timing() != there[1].Timing() {
+		t.Errorf("its own: %v and %v", here[1], there[1])
+	}
+}
+
 func TestDefaults(t *testing.T) {
 	t.Parallel()
 	got := must(t, "")
@@ -422,8 +450,9 @@ listen = ":1"
 		`legion gone removed`,
 		`check k added`,
 		`job a removed`,
-		`job b changed: schedule, command, ping_url`,
+		`job b changed: schedule, timezone, command, ping_url`,
 		`job c added`,
+		`job one changed: timezone`,
 	}
 	if got := Diff(old, new); !slices.Equal(got, want) {
 		t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -261,6 +261,11 @@ func (l *loader) sections() {
 	}
 	l.jobs(root.find("job"))
 	l.uwsgiJobs(lists)
+	for i := range c.Jobs {
+		// When a job is due is part of what it is: a job whose zone is another
+		// has no past, and nodes that differ in it have other jobs.
+		c.Jobs[i].Timezone = cmp.Or(c.Jobs[i].Timezone, c.Node.Timezone)
+	}
 	if it := root.find("http"); it != nil {
 		c.HTTP = l.http(it)
 	}
