@@ -68,8 +68,8 @@
 //     make no sense): the file is moved aside with its log, a new one is made,
 //     Fresh is true. Above checkWhole bytes only the tables that the protocol
 //     rests on are checked, because the history can take minutes.
-//   - Damage found later: the call returns ErrDamaged and the next Open moves
-//     the file aside. The owner should stop.
+//   - Damage found later: the call returns ErrDamaged, Config.Damaged is told,
+//     and the next Open moves the file aside. The owner should stop.
 //   - A schema of a newer program: Open returns ErrSchema and touches nothing.
 //   - Any other error of the disk is returned as it is and moves nothing.
 //

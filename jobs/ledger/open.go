@@ -59,6 +59,9 @@ type Config struct {
 	Keep time.Duration
 	// KeepRuns is how many runs of each job are kept however old; 0: 10.
 	KeepRuns int
+	// Damaged is told when a call finds that the file contradicts itself, be it
+	// one that only reads; nil: nobody. It must not block, nor use the Store.
+	Damaged func(error)
 }
 
 // The defaults of Config.

@@ -494,7 +494,10 @@ func (s *Store) explain(err error) error {
 	err = explain(s.cfg.Dir, err)
 	if errors.Is(err, ErrDamaged) {
 		if markErr := os.WriteFile(filepath.Join(s.cfg.Dir, damagedName), nil, 0o640); markErr != nil {
-			return errors.Join(err, markErr)
+			err = errors.Join(err, markErr)
+		}
+		if s.cfg.Damaged != nil {
+			s.cfg.Damaged(err)
 		}
 	}
 	return err

@@ -509,11 +509,17 @@ func TestFutureSchema(t *testing.T) {
 func TestDamageInUse(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s := mustOpen(t, dir)
+	told := 0
+	s, err := Open(Config{Dir: dir, Damaged: func(err error) {
+		if told++; !errors.Is(err, ErrDamaged) {
+			t.Errorf("told of %v", err)
+		}
+	}}, time.Now())
+	must(t, err)
 	mustWrite(t, s, Writes{Records: []jobs.Record{record("a", 1, jobs.Failed)}})
 	sqlExec(t, filepath.Join(dir, fileName), "UPDATE runs SET state = 'resting'")
-	if _, err := s.Runs(Query{}); !errors.Is(err, ErrDamaged) {
-		t.Errorf("Runs: %v", err)
+	if _, err := s.Runs(Query{}); !errors.Is(err, ErrDamaged) || told != 1 {
+		t.Errorf("Runs: %v, told %d times", err, told)
 	}
 	w := Writes{Grants: []Grant{{Legion: "db"}}, Records: []jobs.Record{record("a", 1, jobs.Running)}}
 	if err := s.Write(w); !errors.Is(err, ErrDamaged) {

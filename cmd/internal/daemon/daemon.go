@@ -242,7 +242,10 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 			return atPlace(d.cfg.Place("cluster.profile"), err)
 		}
 	}
-	if d.store, err = ledger.Open(ledger.Config{Dir: d.cfg.Node.StateDir, Keep: d.cfg.Node.Keep}, now.Wall); err != nil {
+	dir := d.cfg.Node.StateDir
+	if d.store, err = ledger.Open(ledger.Config{
+		Dir: dir, Keep: d.cfg.Node.Keep, Damaged: func(err error) { d.damage(dir, err) },
+	}, now.Wall); err != nil {
 		return fmt.Errorf("%s: open the state directory: %w", d.cfg.Place("node.state_dir"), err)
 	}
 	d.onUndo("close ledger", d.store.Close)
@@ -261,7 +264,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 
 	d.startGuardian()
 
-	d.disk = newDisk(d.store, d.log, func(trouble string) { d.protocol.diskTrouble(trouble) }, d.damage)
+	d.disk = newDisk(d.store, d.log, func(trouble string) { d.protocol.diskTrouble(trouble) })
 	if err := d.loadOrders(); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package daemon_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -535,5 +536,32 @@ func TestOrphansOfALegionThatIsGone(t *testing.T) {
 	n := startNode(t, dir, single)
 	if rs := n.runs(control.RunsQuery{}); len(rs) != 1 || rs[0].Outcome != "lost" {
 		t.Errorf("recorded %+v", rs)
+	}
+}
+
+// TestDamageFoundByReading: a node whose ledger contradicts itself stops, also
+// if nothing is written when that is found.
+func TestDamageFoundByReading(t *testing.T) {
+	dir := shortDir(t)
+	n := startNode(t, dir, single+"[[job]]\nname = \"j\"\nlegion = \"foobar\"\nschedule = \"@start\"\ncommand = \"true\"\n")
+	lab.Eventually(t, 20*time.Second, "a run", func() bool { return len(n.runs(control.RunsQuery{Outcome: "succeeded"})) == 1 })
+	db, err := sql.Open("sqlite", filepath.Join(dir, "state", "ledger.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec("UPDATE runs SET state = 'resting'"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Runs(context.Background(), control.RunsQuery{Limit: 10}); err == nil {
+		t.Error("it tells of runs")
+	}
+	select {
+	case <-n.Left():
+	case <-time.After(10 * time.Second):
+		t.Fatal("it goes on")
+	}
+	if !errors.Is(n.LeftBy(), ledger.ErrDamaged) {
+		t.Errorf("left by %v", n.LeftBy())
 	}
 }

@@ -22,7 +22,6 @@ type disk struct {
 	log     *zap.Logger
 	wrote   func([]jobs.Record) // told of records that are durable, not of those in batches
 	trouble func(string)        // told when writes fail, and with "" when they work again
-	damaged func(error)         // told that the ledger contradicts itself: nothing it says holds
 	queue   *mailbox[write]
 	done    chan struct{}
 }
@@ -32,8 +31,8 @@ type write struct {
 	done func(error) // called once, from the writing goroutine; must not block
 }
 
-func newDisk(store *ledger.Store, log *zap.Logger, trouble func(string), damaged func(error)) *disk {
-	return &disk{store: store, log: log, trouble: trouble, damaged: damaged, queue: newMailbox[write](), done: make(chan struct{})}
+func newDisk(store *ledger.Store, log *zap.Logger, trouble func(string)) *disk {
+	return &disk{store: store, log: log, trouble: trouble, queue: newMailbox[write](), done: make(chan struct{})}
 }
 
 // put queues a write. done is called with nil when it is durable, or with an
@@ -100,8 +99,7 @@ func (d *disk) flush(ctx context.Context, group []write) {
 				continue
 			case <-ctx.Done():
 			}
-		case errors.Is(err, ledger.ErrDamaged):
-			d.damaged(err)
+		case errors.Is(err, ledger.ErrDamaged): // the node is told, and stops
 		case len(group) > 1:
 			for _, w := range group {
 				d.flush(ctx, []write{w})

@@ -149,8 +149,11 @@ func (d *Daemon) disown(a legion.Disowned) {
 
 // damage stops the node: it must not vote, or decide, by a ledger that
 // contradicts itself. The next start sets the file aside.
-func (d *Daemon) damage(err error) {
-	err = fmt.Errorf("%s: %w; it is set aside, and this node is a new one when it starts again", d.config().Node.StateDir, err)
+func (d *Daemon) damage(dir string, err error) {
+	if closedChan(d.left) {
+		return // it stops already
+	}
+	err = fmt.Errorf("%s: %w; it is set aside, and this node is a new one when it starts again", dir, err)
 	d.log.Error("stopping: "+err.Error(), logging.Event("damaged"))
 	d.leave(err)
 }
