@@ -79,6 +79,26 @@ func (s *Store) related(r jobs.Record) ([]jobs.Record, error) {
 	return s.About(about...)
 }
 
+// Within returns at most limit settled records, of the newest slots, that the
+// lord of the row's term wrote about slots of the row after its first; rows that
+// reach into it among them, beyond the limit.
+func (s *Store) Within(row jobs.Record, limit int) ([]jobs.Record, error) {
+	from, to := row.At.UnixMilli(), row.To.UnixMilli()
+	found, err := queryRecords(context.Background(), s.readDB,
+		"SELECT "+runColumns+" FROM runs WHERE job = ? AND legion = ? AND at > ? AND at <= ? AND term = ? AND rank >= ? "+newestFirst+" LIMIT ?",
+		row.Job, row.Legion, from, to, int64(row.Term), jobs.RankLost, limit)
+	if err != nil {
+		return nil, fmt.Errorf("look up what was decided: %w", s.explain(err))
+	}
+	rows, err := queryRecords(context.Background(), s.readDB,
+		"SELECT "+runColumns+" FROM runs WHERE job = ? AND legion = ? AND count > 1 AND at <= ? AND until > ? AND term = ?",
+		row.Job, row.Legion, from, from, int64(row.Term))
+	if err != nil {
+		return nil, fmt.Errorf("look up rows of slots: %w", s.explain(err))
+	}
+	return append(found, rows...), nil
+}
+
 // About returns all that there is about slots, whether or not it stands: what
 // Slots returns, and what there is of the slots with which those rows of missed
 // slots begin that they are in.

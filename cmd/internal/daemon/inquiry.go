@@ -17,8 +17,10 @@ import (
 // Questions between nodes: a byte that says what is asked, then an encoded
 // batch. The answer is an encoded batch; an empty one: no answer.
 const (
-	askRun   = 'r' // how is this run of yours? One record each way.
-	askSlots = 's' // what do you know of the slots of these records? Records each way.
+	askRun = 'r' // how is this run of yours? One record each way.
+	// askSlots: what do you know of the slots of these records? And of a row, what
+	// was decided after its first slot? Records each way.
+	askSlots = 's'
 	askTime  = 't' // what time is it? Unix nanoseconds, 8 bytes, big-endian.
 )
 
@@ -121,15 +123,26 @@ func (d *Daemon) recollection(q []byte) []byte {
 	if err != nil || len(b.Records) > recallChunk {
 		return nil
 	}
-	about := make([]jobs.Slot, len(b.Records))
-	for i, rec := range b.Records {
-		about[i] = rec.Slot
+	var about []jobs.Slot
+	var said []jobs.Record
+	for _, rec := range b.Records {
+		if rec.Count <= 1 {
+			about = append(about, rec.Slot)
+			continue
+		}
+		within, err := d.store.Within(rec, maxWithin)
+		if err != nil {
+			d.log.Error("recollect slots", zap.Error(err))
+			return nil
+		}
+		said = append(said, within...)
 	}
-	said, err := d.store.About(about...)
+	known, err := d.store.About(about...)
 	if err != nil {
 		d.log.Error("recollect slots", zap.Error(err))
 		return nil
 	}
+	said = append(said, known...)
 	a, err := jobs.Batch{Records: said}.Encode()
 	if err != nil {
 		d.log.Error("recollect slots", zap.Error(err))

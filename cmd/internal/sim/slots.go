@@ -424,13 +424,7 @@ func (n *node) askNode(rec jobs.Record) {
 }
 
 func (n *node) askVoters(a slots.AskVoters) {
-	questions := map[string][]jobs.Slot{}
-	for voter, recs := range a.Questions {
-		for _, r := range recs {
-			questions[voter] = append(questions[voter], r.Slot)
-		}
-	}
-	n.askAll(questions, func(said []jobs.Record, ok bool) {
+	n.askAll(a.Questions, func(said []jobs.Record, ok bool) {
 		if !ok {
 			n.decide(slots.Recalled{ID: a.ID, Err: errRefused})
 			return
@@ -441,7 +435,7 @@ func (n *node) askVoters(a slots.AskVoters) {
 
 // askAll asks other nodes what they know of slots. It is not ok if one of them
 // does not answer.
-func (n *node) askAll(questions map[string][]jobs.Slot, then func(said []jobs.Record, ok bool)) {
+func (n *node) askAll(questions map[string][]jobs.Record, then func(said []jobs.Record, ok bool)) {
 	waits := len(questions)
 	if waits == 0 {
 		then(nil, true)
@@ -450,7 +444,7 @@ func (n *node) askAll(questions map[string][]jobs.Slot, then func(said []jobs.Re
 	var all []jobs.Record
 	for _, name := range sortedKeys(questions) {
 		about := questions[name]
-		n.call(name, 3*time.Second, func(m *node) any { return m.disk.store.about(about) }, func(answer any) {
+		n.call(name, 3*time.Second, func(m *node) any { return m.disk.store.recollect(about) }, func(answer any) {
 			said, ok := answer.([]jobs.Record)
 			all = append(all, said...)
 			waits--

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -130,6 +131,36 @@ func (s *store) Stranded(legion string, since time.Time, limit int) (found []job
 	}
 	slices.SortStableFunc(found, func(a, b jobs.Record) int { return b.Scheduled.Compare(a.Scheduled) })
 	return s.standing(found[:min(len(found), limit)]), nil
+}
+
+// Within implements slots.Ledger.
+func (s *store) Within(row jobs.Record, limit int) (found []jobs.Record, _ error) {
+	for _, r := range s.records {
+		if r.Legion != row.Legion || r.Job != row.Job || r.Term != row.Term || !r.State.Settled() {
+			continue
+		}
+		if r.At.After(row.At) && !r.At.After(row.To) || r.Count > 1 && !r.At.After(row.At) && r.To.After(row.At) {
+			found = append(found, r)
+		}
+	}
+	slices.SortFunc(found, func(a, b jobs.Record) int {
+		return cmp.Or(b.At.Compare(a.At), a.Key().Compare(b.Key()))
+	})
+	return found[:min(len(found), limit)], nil
+}
+
+// recollect answers a question of another node.
+func (s *store) recollect(questions []jobs.Record) (said []jobs.Record) {
+	var about []jobs.Slot
+	for _, q := range questions {
+		if q.Count > 1 {
+			within, _ := s.Within(q, 50)
+			said = append(said, within...)
+		} else {
+			about = append(about, q.Slot)
+		}
+	}
+	return append(said, s.about(about)...)
 }
 
 // legions names those that anything is known of.

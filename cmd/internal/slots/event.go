@@ -166,6 +166,9 @@ type Ledger interface {
 	// Stranded returns at most limit records of a legion, or of jobs without
 	// one, that are never started or lost, the newest slots since a time.
 	Stranded(legion string, since time.Time, limit int) ([]jobs.Record, error)
+	// Within returns at most limit settled records, of the newest slots, that
+	// the lord of the row's term wrote about slots of the row after its first.
+	Within(row jobs.Record, limit int) ([]jobs.Record, error)
 }
 
 // Peers is what this node knows of others.

@@ -14,22 +14,23 @@ import (
 // A desk is a Core with the world around it: one clock, a ledger in memory, and
 // a quorum that says yes unless told otherwise.
 type desk struct {
-	t       *testing.T
-	node    string
-	core    *Core
-	now     legion.Now
-	records map[jobs.Key]jobs.Record
-	marks   map[jobs.MarkKey]jobs.Mark
-	gone    bool                     // other nodes are missed, and not for long
-	refuse  bool                     // what is to be committed
-	told    []jobs.Record            // by voters that are asked
-	asked   map[string][]jobs.Record // the last question
-	replies map[uint64]Reply
-	starts  []jobs.Record
-	lastID  uint64
-	slow    bool // writes are held
-	held    []heldWrite
-	idle    bool
+	t        *testing.T
+	node     string
+	core     *Core
+	now      legion.Now
+	records  map[jobs.Key]jobs.Record
+	marks    map[jobs.MarkKey]jobs.Mark
+	gone     bool                     // other nodes are missed, and not for long
+	refuse   bool                     // what is to be committed
+	told     []jobs.Record            // by voters that are asked
+	stranded []jobs.Record            // in the ledger, by whatever name
+	asked    map[string][]jobs.Record // the last question
+	replies  map[uint64]Reply
+	starts   []jobs.Record
+	lastID   uint64
+	slow     bool // writes are held
+	held     []heldWrite
+	idle     bool
 
 	disabled map[string]bool // jobs
 }
@@ -160,9 +161,17 @@ func (d *desk) Slots(slots ...jobs.Slot) (found []jobs.Record, _ error) {
 	return found, nil
 }
 
-func (d *desk) Stranded(string, time.Time, int) ([]jobs.Record, error) { return nil, nil }
-func (d *desk) Away(_, _ string, long time.Duration) bool              { return d.gone && long == 0 }
-func (d *desk) Dead(string) bool                                       { return false }
+func (d *desk) Stranded(string, time.Time, int) ([]jobs.Record, error) { return d.stranded, nil }
+func (d *desk) Within(row jobs.Record, _ int) (found []jobs.Record, _ error) {
+	for _, r := range d.records {
+		if r.State.Settled() && r.Term == row.Term && r.Job == row.Job && r.At.After(row.At) && !r.At.After(row.To) {
+			found = append(found, r)
+		}
+	}
+	return found, nil
+}
+func (d *desk) Away(_, _ string, long time.Duration) bool { return d.gone && long == 0 }
+func (d *desk) Dead(string) bool                          { return false }
 
 // order gives an order and returns what is said to it at once; the zero Reply: nothing.
 func (d *desk) order(ev func(id uint64) Event) Reply {

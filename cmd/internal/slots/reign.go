@@ -12,17 +12,22 @@ import (
 // A reign is a lordship that this node acts on; the one over no legion is over
 // the node's own jobs. A pointer to it is good as long as c.reigns has it.
 type reign struct {
-	legion  string
-	term    uint64
-	since   time.Time // on the wall
-	states  []legion.VoterState
-	voters  []string          // the others of the quorum that elected it
-	had     map[jobs.Key]bool // unsettled here before they were heard
-	doubted map[jobs.Key]bool // unsettled, and not told of by every voter
-	known   bool              // what the voters had written has been read
-	ready   bool              // nothing else holds it back
-	open    bool              // its slots are decided
-	opened  time.Time
+	legion   string
+	term     uint64
+	since    time.Time         // on the wall
+	voters   []string          // the others of the quorum that elected it
+	tables   []table           // what each of the quorum told, this node among them
+	own      table             // what was here before they were heard
+	heard    []jobs.Mark       // told of, and not written here yet
+	doubted  map[jobs.Key]bool // unsettled, and not told of by every voter
+	inquired map[jobs.Key]bool // stranded, and asked about
+	unsure   []jobs.Mark       // that not every voter has
+	rows     []jobs.Record     // of slots that may have been decided with those
+	found    []jobs.Record     // about these
+	known    bool              // what the voters had written has been read
+	ready    bool              // nothing else holds it back
+	open     bool              // its slots are decided
+	opened   time.Time
 	// claims have been asked for, by run id, and not been answered with yes.
 	claims map[string]jobs.Record
 	stray  []jobs.Record      // claims of this node's that were found without a run
@@ -49,28 +54,21 @@ func (c *Core) begin(a legion.Reign) {
 		c.drop(old)
 	}
 	r := newReign(a.Legion, a.Term, c.wall())
-	r.states, r.had, r.doubted = a.States, map[jobs.Key]bool{}, map[jobs.Key]bool{}
+	r.doubted, r.inquired = map[jobs.Key]bool{}, map[jobs.Key]bool{}
 	c.reigns[a.Legion] = r
-	for _, rec := range c.cfg.Ledger.Unsettled(a.Legion).Records {
-		r.had[rec.Key()] = true
-	}
-	var told jobs.Batch
 	for _, s := range a.States {
 		if s.Voter != c.cfg.Node {
 			r.voters = append(r.voters, s.Voter)
 		}
-		if s.Same {
-			continue
-		}
-		b, err := jobs.DecodeBatch(s.State)
-		if err != nil {
-			c.abandon(r, err)
-			return
-		}
-		told.Records = append(told.Records, b.Records...)
-		told.Marks = append(told.Marks, b.Marks...)
 	}
-	c.keep(r, told, func() { c.recall(r) })
+	told, err := c.tables(r, a.States)
+	if err != nil {
+		c.abandon(r, err)
+		return
+	}
+	r.heard = told.Marks
+	r.unsure, r.rows = c.unsure(r)
+	c.keep(r, jobs.Batch{Records: told.Records}, func() { c.recall(r) })
 }
 
 // keep has this node's ledger take what others had written, before anything
@@ -116,7 +114,7 @@ func (c *Core) tryOpen(r *reign) {
 // open takes over the living runs and the queue of a legion, and sets its jobs
 // going.
 func (c *Core) open(r *reign) {
-	r.open, r.opened, r.states, r.had = true, c.wall(), nil, nil
+	r.open, r.opened, r.tables, r.own = true, c.wall(), nil, table{}
 	known := c.cfg.Ledger.Unsettled(r.legion)
 	r.recollectOrders(known.Marks)
 	for _, m := range known.Marks {
@@ -152,7 +150,7 @@ func (c *Core) adopt(r *reign, known []jobs.Record) error {
 	if err != nil {
 		return err
 	}
-	b := &decision{}
+	b := c.confirm(r, &decision{})
 	// Perhaps one voter alone has a record, and with it a mark that will tell
 	// everybody that the slot has been decided: then a lord after this one would
 	// know the mark, and nothing of the slot.

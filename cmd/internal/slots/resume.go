@@ -38,8 +38,7 @@ func (c *Core) recall(r *reign) {
 		c.abandon(r, err)
 		return
 	case len(questions) == 0:
-		r.known = true
-		c.tryOpen(r)
+		c.learn(r, nil)
 		return
 	}
 	c.ask(r, questions, func(said []jobs.Record, err error) { c.recalled(r, said, err) })
@@ -89,8 +88,21 @@ func (c *Core) recalled(r *reign, said []jobs.Record, err error) {
 	if len(settled) > 0 {
 		c.do(Publish{Records: settled})
 	}
-	c.keep(r, b, func() {
-		r.known = true
+	c.learn(r, b.Records)
+}
+
+// learn has what voters said written here, and now their marks.
+func (c *Core) learn(r *reign, said []jobs.Record) {
+	for _, rec := range said {
+		i := slices.IndexFunc(r.rows, func(row jobs.Record) bool {
+			return row.Job == rec.Job && row.Term == rec.Term && (row.Concerns(rec.Slot) || rec.Concerns(row.Slot))
+		})
+		if i >= 0 && rec.State.Settled() && !slices.ContainsFunc(r.found, func(f jobs.Record) bool { return f.Key() == rec.Key() }) {
+			r.found = append(r.found, rec)
+		}
+	}
+	c.keep(r, jobs.Batch{Records: said, Marks: r.heard}, func() {
+		r.heard, r.known = nil, true
 		c.tryOpen(r)
 	})
 }
@@ -103,33 +115,39 @@ func (c *Core) doubts(r *reign) (map[string][]jobs.Record, error) {
 		return nil, err
 	}
 	questions := map[string][]jobs.Record{}
-	for _, s := range r.states {
-		if s.Voter == c.cfg.Node {
-			continue
-		}
-		told := r.had // a voter that has the same as this node had
-		if !s.Same {
-			b, err := jobs.DecodeBatch(s.State)
+	for _, rec := range stranded {
+		r.inquired[rec.Key()] = true
+	}
+	for i, m := range r.unsure {
+		if r.own.marks[m.Key()] == m {
+			within, err := c.cfg.Ledger.Within(r.rows[i], maxWithin)
 			if err != nil {
 				return nil, err
 			}
-			told = make(map[jobs.Key]bool, len(b.Records))
-			for _, rec := range b.Records {
-				told[rec.Key()] = true
-			}
+			r.found = append(r.found, within...)
+		}
+	}
+	for _, t := range r.tables {
+		if t.voter == c.cfg.Node {
+			continue
 		}
 		q := slices.Clone(stranded)
 		for _, rec := range known {
-			if !told[rec.Key()] {
+			if !t.records[rec.Key()] {
 				r.doubted[rec.Key()] = true
 			}
 			// A voter may tell of a claim and know what has made it void.
-			if !told[rec.Key()] || rec.Voidable() {
+			if !t.records[rec.Key()] || rec.Voidable() {
 				q = append(q, rec)
 			}
 		}
+		for i, m := range r.unsure {
+			if t.marks[m.Key()] == m {
+				q = append(q, r.rows[i])
+			}
+		}
 		if len(q) > 0 {
-			questions[s.Voter] = q
+			questions[t.voter] = q
 		}
 	}
 	return questions, nil
@@ -169,6 +187,9 @@ func (c *Core) resume(r *reign) {
 	if err != nil {
 		c.do(Note{Warn: true, Text: "look for slots that were never started", Legion: r.legion, Err: err})
 	}
+	// By the clock, or the configuration, of now there may be more; but only
+	// about these were the voters asked.
+	recs = slices.DeleteFunc(recs, func(rec jobs.Record) bool { return len(r.voters) > 0 && !r.inquired[rec.Key()] })
 	recs = append(recs, r.stray...) // whose end is not written yet
 	r.stray = nil
 	slices.SortStableFunc(recs, func(a, b jobs.Record) int { return a.Scheduled.Compare(b.Scheduled) })

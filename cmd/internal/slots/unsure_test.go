@@ -1,0 +1,74 @@
+package slots
+
+import (
+	"testing"
+	"time"
+
+	"github.com/legion-cron/legion-cron/jobs"
+	"github.com/legion-cron/legion-cron/legion"
+)
+
+// TestMarkOfOneVoter: a lord that one voter alone tells of a mark begins after
+// it, asks that voter what its slots were decided to be, and writes both once
+// more, in its own term. Until it knows that it writes no mark of others.
+func TestMarkOfOneVoter(t *testing.T) {
+	t.Parallel()
+	job := minutely
+	d := newDesk(t, job)
+	minute := func(n int) time.Time { return noon.Truncate(time.Minute).Add(time.Duration(n) * time.Minute) }
+	mark := func(n int, term uint64) jobs.Mark {
+		return jobs.Mark{Legion: "g", Job: job.Name, Timing: job.Timing(), At: minute(n), Term: term}
+	}
+	d.keep(jobs.Batch{Marks: []jobs.Mark{mark(-5, 5)}})
+	d.told = []jobs.Record{
+		{Slot: jobs.Slot{Legion: "g", Job: job.Name, At: minute(-4)}, State: jobs.Missed, Reason: "no lord", Term: 6, To: minute(-2), Count: 3},
+		{Slot: jobs.Slot{Legion: "g", Job: job.Name, At: minute(-1)}, State: jobs.Skipped, Reason: "overlap", Term: 6},
+	}
+	state, err := jobs.Batch{Marks: []jobs.Mark{mark(-1, 6)}}.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	states := []legion.VoterState{{Voter: d.node, Same: true}, {Voter: "n2", State: state}, {Voter: "n3", Same: true}}
+	for _, a := range d.core.Step(d.now, Reign{legion.Reign{Legion: "g", Term: 8, States: states}}) {
+		switch a := a.(type) {
+		case AskVoters:
+			q := a.Questions["n2"]
+			if len(a.Questions) != 1 || len(q) != 1 || q[0].Count < 2 || !q[0].At.Equal(minute(-5)) || !q[0].To.Equal(minute(-1)) || q[0].Term != 6 {
+				t.Fatalf("asks %v", a.Questions)
+			}
+			d.step(Recalled{ID: a.ID, Records: d.told})
+		case Write:
+			t.Errorf("writes %v before it has asked", a.Batch)
+		}
+	}
+	d.step(Ready{Legion: "g", Term: 8})
+	for _, want := range d.told {
+		if got, ok := d.records[want.Key()]; !ok || got.Term != 8 || got.State != want.State {
+			t.Errorf("%v: stands as %v", want, got)
+		}
+	}
+	if m := d.marks[mark(0, 0).Key()]; m.Term != 8 || !m.At.Equal(minute(0)) {
+		t.Errorf("the mark is %v in term %d", m.At, m.Term)
+	}
+	if len(d.starts) != 1 || !d.starts[0].At.Equal(minute(0)) {
+		t.Errorf("started %v", d.starts)
+	}
+}
+
+// TestGoesOnOnlyIfAsked: a slot that may go on by a clock that was set back, or by
+// a configuration that came later, does not: no voter was asked about it.
+func TestGoesOnOnlyIfAsked(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, minutely)
+	d.stranded = []jobs.Record{{
+		Slot: jobs.Slot{Legion: "g", Job: minutely.Name, At: noon.Truncate(time.Minute).Add(-time.Hour)}, Attempt: 1, Run: "r1", Term: 3,
+		State: jobs.NeverStarted, Node: "n2", Incarnation: "i2", Scheduled: noon.Truncate(time.Minute).Add(-time.Hour),
+	}}
+	d.keep(jobs.Batch{Records: d.stranded, Marks: []jobs.Mark{{Legion: "g", Job: minutely.Name, Timing: minutely.Timing(), At: noon, Term: 3}}})
+	d.step(Reign{legion.Reign{Legion: "g", Term: 8, States: []legion.VoterState{{Voter: d.node, Same: true}, {Voter: "n2", Same: true}}}})
+	d.now.Wall = d.now.Wall.Add(-time.Hour)
+	d.step(Ready{Legion: "g", Term: 8})
+	if len(d.starts) != 0 {
+		t.Errorf("started %v", d.starts)
+	}
+}
