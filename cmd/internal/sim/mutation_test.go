@@ -43,6 +43,7 @@ const (
 	shellOf   = "cmd/internal/sim/slots.go"
 	deciding  = "cmd/internal/slots/decide.go"
 	resuming  = "cmd/internal/slots/resume.go"
+	inDoubt   = "cmd/internal/slots/unsure.go"
 	losing    = "cmd/internal/slots/lost.go"
 	records   = "jobs/record.go"
 	marking   = "jobs/mark.go"
@@ -104,7 +105,7 @@ var mutations = []mutation{
 	{"a lord that is not fit goes on", false, []edit{
 		{yielding, "	case y.must() && !found:\n		c.concede(l, \"\")\n	case y.must() && over:\n		c.concede(l, c.nextInLine(l.legion))\n", ""}}},
 	{"a lord never gives way", true, []edit{
-		{yielding, "	if !part.Preempt || !c.due(l.kept) {", "	if true {"}}},
+		{yielding, "	if !late && (!part.Preempt || !c.due(l.kept)) {", "	if true {"}}},
 	{"a load that was guessed counts for ever", false, []edit{
 		{"legion/succession.go", "p.saidUntil != (Stamp{}) && !c.due(p.saidUntil)", "p.saidUntil != (Stamp{})"},
 		{core, "		p.saidUntil = Stamp{}\n", ""}}},
@@ -113,7 +114,7 @@ var mutations = []mutation{
 		{yielding, "	if r.Held != o.Held {\n		return o.Held\n	}\n", ""}}},
 	{"the state is read when the vote is asked for, not after the promise is on disk", false, []edit{
 		{shell, "n.waiting = append(n.waiting, a)", "n.waiting = append(n.waiting, n.fill(a))"},
-		{shell, "	s = n.fill(s)\n	if to", "	if s.After == 0 || s.Message.Body != nil && !s.Attach {\n		s = n.fill(s)\n	}\n	if to"}}},
+		{shell, "	s = n.fill(s)\n	to :=", "	if s.After == 0 || s.Message.Body != nil && !s.Attach {\n		s = n.fill(s)\n	}\n	to :="}}},
 	{"a voter that lost its disk passes for the one it was", false, []edit{
 		{record, "return e != nil && slices.Contains(e.Voters, Voter{name, instance})", "return e != nil && slices.ContainsFunc(e.Voters, func(v Voter) bool { return v.Name == name })"},
 		{change, "p != nil && c.living(p) && p.state.Instance != v.Instance", "false"},
@@ -147,7 +148,13 @@ var mutations = []mutation{
 	{"what no quorum had stands beside what a later lord decided", true, []edit{
 		{standing, "return later.Term > r.Term && stand", "return false && stand"}}},
 	{"a voter that has the same is not asked about what others tell", false, []edit{
-		{resuming, "told := r.had // a voter", "told := map[jobs.Key]bool{}\n		for _, rec := range known {\n			told[rec.Key()] = true\n		} // a voter"}}},
+		{resuming, "		q := slices.Clone(stranded)\n", "		for _, rec := range known {\n			t.records[rec.Key()] = true\n		}\n		q := slices.Clone(stranded)\n"}}},
+	{"what was decided with a mark that not every voter has is not asked for", false, []edit{
+		{inDoubt, "		if all {\n", "		if true {\n"}}},
+	{"what is found with such a mark keeps its old term", false, []edit{
+		{inDoubt, "			rec.Term = r.term\n", "			rec.Term = min(rec.Term, r.term)\n"}}},
+	{"a slot goes on about which no voter was asked", false, []edit{
+		{resuming, "len(r.voters) > 0 && !r.inquired[rec.Key()]", "len(r.voters) > 99"}}},
 	{"the mark that is further on wins, whatever its term", false, []edit{
 		{marking, "cmp.Compare(a.Term, b.Term), a.At.Compare(b.At)", "a.At.Compare(b.At), cmp.Compare(a.Term, b.Term)"}}},
 	{"the mark does not go with the slot's next attempt", false, []edit{
@@ -195,6 +202,22 @@ func TestMutations(t *testing.T) {
 	}
 	if *rewrite && *allMutations && *onlyMutation == "" {
 		writeTable(t, filepath.Join(root, "docs/simulator.md"), table.String())
+	}
+}
+
+// TestMutationsApply: each edit changes one place of the source as it is now.
+func TestMutationsApply(t *testing.T) {
+	t.Parallel()
+	for _, m := range mutations {
+		for _, e := range m.edits {
+			b, err := os.ReadFile(filepath.Join("../../..", e.file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := strings.Count(string(b), e.old); n != 1 {
+				t.Errorf("%s: %q is in %s %d times", m.rule, e.old, e.file, n)
+			}
+		}
 	}
 }
 

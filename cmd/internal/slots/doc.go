@@ -16,6 +16,8 @@
 // not tell of is asked for ([AskVoters]), because a voter that knows a record
 // to be settled does not tell of it, and neither does one that never heard of
 // it. Two quorums share a voter; so of whatever was committed, one of them knows.
+// Of a mark that not every voter has it is asked what was decided with it, and
+// both are written once more before anything else (unsure.go).
 //
 // # The way of a reign
 //
