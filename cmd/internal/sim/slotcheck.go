@@ -294,9 +294,13 @@ func (w *World) unsafe(l string) bool {
 }
 
 // underWay reports whether the run of r lives, or its slot waits for its turn:
-// either may take long.
+// either may take long. Where an hour was made up for there is a long queue, and
+// one of it is being claimed at any moment.
 func (w *World) underWay(r jobs.Record) bool {
 	return slices.ContainsFunc(w.nodes, func(n *node) bool {
+		if n.up && w.check.silenced && r.State == jobs.Claimed && r.Node == n.conf.Name && n.trustedIn(r.Legion, r.Term) {
+			return true
+		}
 		return n.up && (n.runs[r.Run] != nil || r.State == jobs.Queued && n.trusted(r.Legion) &&
 			slices.ContainsFunc(n.slots.Jobs(), func(v slots.View) bool { return v.Legion == r.Legion && v.Name == r.Job && v.Queued > 0 }))
 	})
