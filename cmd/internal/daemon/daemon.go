@@ -222,7 +222,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	}()
 	now := d.clock()
 	d.started = now.Wall
-	d.presence = newPresence(now.Wall)
+	d.presence = newPresence(now.Boot)
 	d.incarnation = uuid.NewString()
 	d.systemd = newSupervisor() // before anything is started
 
@@ -500,7 +500,7 @@ func (d *Daemon) merge(b []byte) {
 }
 
 func (d *Daemon) member(ev gossip.Event) {
-	d.presence.note(ev, d.clock().Wall)
+	d.presence.note(ev, d.clock().Boot)
 	d.recertify()
 	id, err := uuid.Parse(ev.Incarnation)
 	if err != nil {

@@ -257,7 +257,7 @@ type peers struct {
 
 // Away implements slots.Peers.
 func (p peers) Away(node, incarnation string, long time.Duration) bool {
-	return p.away(node, incarnation, p.now().Wall.Add(-long))
+	return p.away(node, incarnation, p.now().Boot-long)
 }
 
 // Dead implements slots.Peers.

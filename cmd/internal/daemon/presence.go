@@ -19,26 +19,27 @@ const (
 )
 
 // A presence remembers when nodes came and went, as gossip tells it, and what
-// their clocks said.
+// their clocks said. How long ago that was is not the wall clock's to say: a
+// node that it had gone for an hour would have lost its runs.
 type presence struct {
 	mu    sync.Mutex
-	start time.Time
+	start time.Duration // on CLOCK_BOOTTIME
 	nodes map[string]*sighting
 }
 
 type sighting struct {
 	gossip.Member
 	up       bool
-	since    time.Time
+	since    time.Duration // on CLOCK_BOOTTIME
 	skew     time.Duration // its clock minus ours
 	measured time.Time     // when that was
 }
 
-func newPresence(now time.Time) *presence {
+func newPresence(now time.Duration) *presence {
 	return &presence{start: now, nodes: map[string]*sighting{}}
 }
 
-func (p *presence) note(ev gossip.Event, now time.Time) {
+func (p *presence) note(ev gossip.Event, now time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.nodes[ev.Name]
@@ -99,18 +100,19 @@ func (p *presence) tried(name string, now time.Time) {
 	}
 }
 
-// away reports that there has been no word of the node's incarnation since.
-func (p *presence) away(name, incarnation string, since time.Time) bool {
+// away reports that there has been no word of the node's incarnation since a
+// moment on CLOCK_BOOTTIME.
+func (p *presence) away(name, incarnation string, since time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.nodes[name]
 	switch {
 	case s == nil:
-		return p.start.Before(since)
+		return p.start < since
 	case s.up && s.Incarnation == incarnation:
 		return false
 	}
-	return s.since.Before(since)
+	return s.since < since
 }
 
 // addr is where the node was seen last; empty if it was not.

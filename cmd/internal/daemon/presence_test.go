@@ -2,8 +2,10 @@ package daemon
 
 import (
 	"testing"
+	"time"
 
 	"github.com/legion-cron/legion-cron/legion"
+	"github.com/legion-cron/legion-cron/legion/gossip"
 )
 
 // TestLastChange: what is said of the last move of a lordship is about that one.
@@ -46,5 +48,24 @@ func TestFounding(t *testing.T) {
 	all := legion.Status{Nodes: []legion.NodeState{node("a", true), node("b", true), node("c", true)}}
 	if got := founding(all, "a"); got != "" {
 		t.Errorf("all are here: %q", got)
+	}
+}
+
+// TestAwayWhenTheClockIsSet: how long a node has been away is how much time has
+// passed, and not what the wall clock was set over.
+func TestAwayWhenTheClockIsSet(t *testing.T) {
+	t.Parallel()
+	now := legion.Now{Boot: time.Hour, Wall: time.Unix(0, 0)} // of a board whose clock has no battery
+	p := peers{presence: newPresence(now.Boot), now: func() legion.Now { return now }}
+	p.note(gossip.Event{Kind: gossip.Down, Member: gossip.Member{Name: "down", Incarnation: "i"}}, now.Boot)
+	away := func(name string) bool { return p.Away(name, "i", 30*time.Second) }
+	now.Boot += 10 * time.Second
+	now.Wall = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	if away("down") || away("not yet seen") {
+		t.Error("away after 10 s")
+	}
+	now.Boot += 21 * time.Second
+	if !away("down") || !away("not yet seen") {
+		t.Error("not away after 31 s")
 	}
 }
