@@ -2,6 +2,7 @@ package slots
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -160,19 +161,19 @@ func (c *Core) rerun(ev Rerun) {
 		c.do(Reply{ID: ev.ID, Err: ErrNoJob})
 		return
 	}
-	c.lookUp(r, ev.ID, ev.Run, func(last jobs.Record) { c.rerunAfter(r, ev, last) })
+	c.lookUp(r, ev.ID, ev.Run, []jobs.Record{ev.Run}, func(last jobs.Record) { c.rerunAfter(r, ev, last) })
 }
 
-// lookUp finds the last attempt of a slot, for an order: of what this node
-// knows of it, what the voters do, and one attempt that is known already.
-func (c *Core) lookUp(r *reign, id uint64, known jobs.Record, then func(last jobs.Record)) {
+// lookUp finds the last attempt of the slot of a record, for an order: of what
+// is known already, what this node has written, and what the voters have.
+func (c *Core) lookUp(r *reign, id uint64, about jobs.Record, known []jobs.Record, then func(last jobs.Record)) {
 	if len(r.voters) == 0 {
-		c.lookedUp(id, known, nil, then)
+		c.lookedUp(id, about.Slot, known, then)
 		return
 	}
 	questions := map[string][]jobs.Record{}
 	for _, v := range r.voters {
-		questions[v] = []jobs.Record{known}
+		questions[v] = []jobs.Record{about}
 	}
 	c.lastID++
 	c.recalls[c.lastID] = func(said []jobs.Record, err error) {
@@ -182,28 +183,33 @@ func (c *Core) lookUp(r *reign, id uint64, known jobs.Record, then func(last job
 		case err != nil:
 			c.do(Reply{ID: id, Err: err})
 		default:
-			c.lookedUp(id, known, said, then)
+			c.lookedUp(id, about.Slot, append(said, known...), then)
 		}
 	}
 	c.do(AskVoters{ID: c.lastID, Legion: r.legion, Term: r.term, Questions: questions})
 }
 
-func (c *Core) lookedUp(id uint64, known jobs.Record, said []jobs.Record, then func(last jobs.Record)) {
-	own, err := c.cfg.Ledger.Slots(known.Slot)
+func (c *Core) lookedUp(id uint64, slot jobs.Slot, known []jobs.Record, then func(last jobs.Record)) {
+	own, err := c.cfg.Ledger.Slots(slot)
 	if err != nil {
 		c.do(Reply{ID: id, Err: err})
 		return
 	}
-	last := known
-	one := map[jobs.Key]jobs.Record{last.Key(): last}
-	for _, rec := range append(own, said...) {
+	one := map[jobs.Key]jobs.Record{}
+	for _, rec := range append(own, known...) {
 		if old, ok := one[rec.Key()]; ok {
 			rec = jobs.Merge(old, rec)
 		}
 		one[rec.Key()] = rec
 	}
-	for _, rec := range one {
-		if rec.Attempt > last.Attempt || rec.Attempt == last.Attempt && rec.State.Rank() > last.State.Rank() {
+	all := slices.SortedFunc(maps.Values(one), func(a, b jobs.Record) int { return a.Key().Compare(b.Key()) })
+	var last jobs.Record
+	for _, rec := range jobs.Standing(all) {
+		switch {
+		case rec.Attempt == 0 && rec.Concerns(slot):
+			c.do(Reply{ID: id, Err: busy("the slot was " + rec.State.String())}) // its attempts are void
+			return
+		case rec.Slot == slot && (rec.Attempt > last.Attempt || rec.Attempt == last.Attempt && rec.State.Rank() > last.State.Rank()):
 			last = rec
 		}
 	}
@@ -221,8 +227,12 @@ func (c *Core) rerunAfter(r *reign, ev Rerun, last jobs.Record) {
 	for _, rec := range c.living[e.Key()] {
 		underWay = underWay || rec.Slot == last.Slot
 	}
-	if underWay || !last.State.Settled() {
+	switch {
+	case underWay || !last.State.Settled():
 		c.do(Reply{ID: ev.ID, Err: busy("the slot is under way")})
+		return
+	case c.ahead(r, last): // of a lord whose clock was; the mark would keep others away until then
+		c.do(Reply{ID: ev.ID, Err: busy("the slot is in the future")})
 		return
 	}
 	again := c.nextAttempt(r, e, last)
@@ -276,9 +286,7 @@ func (c *Core) exec(ev Exec) {
 	case m.asked.After(m.taken) || c.unclear(r, rec.Slot):
 		c.do(Reply{ID: ev.ID, Err: ErrUnclear})
 	default:
-		none := rec
-		none.Attempt, none.Run, none.State = 0, "", 0
-		c.lookUp(r, ev.ID, none, func(last jobs.Record) { c.execAfter(r, ev, rec, last) })
+		c.lookUp(r, ev.ID, rec, nil, func(last jobs.Record) { c.execAfter(r, ev, rec, last) })
 	}
 }
 

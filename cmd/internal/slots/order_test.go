@@ -108,6 +108,11 @@ func (d *desk) step(ev Event) {
 			d.keep(jobs.Batch{Records: a.Records})
 		case AskVoters:
 			d.asked = a.Questions
+			for _, q := range a.Questions {
+				if _, err := (jobs.Batch{Records: q}).Encode(); err != nil {
+					d.t.Errorf("a question that cannot be asked: %v", err)
+				}
+			}
 			d.step(Recalled{ID: a.ID, Records: d.told})
 		case Start:
 			d.starts = append(d.starts, a.Record)
@@ -455,6 +460,21 @@ func TestRerun(t *testing.T) {
 	d.told = []jobs.Record{third} // this lord was away
 	if r := rerun(run); r.Err != nil || r.Record.Attempt != 4 {
 		t.Errorf("rerun after what a voter tells: %+v", r)
+	}
+	// An attempt that no quorum had, of a slot that a later lord has missed.
+	void := third
+	void.Slot = jobs.Slot{Legion: "g", Job: "j", At: noon.Truncate(time.Minute)}
+	void.Attempt, void.Run, void.State, void.Term = 1, "void", jobs.NeverStarted, 5
+	missed := void
+	missed.Attempt, missed.Run, missed.State, missed.Term = 0, "", jobs.Missed, 6
+	d.told = []jobs.Record{missed}
+	if r := rerun(void); !errors.Is(r.Err, ErrBusy) {
+		t.Errorf("rerun of what is void: %+v", r)
+	}
+	void.Slot.At = noon.Truncate(time.Minute).Add(time.Hour) // its lord's clock was ahead
+	d.told = nil
+	if r := rerun(void); !errors.Is(r.Err, ErrBusy) {
+		t.Errorf("rerun of a slot that is yet to come: %+v", r)
 	}
 }
 
