@@ -57,7 +57,9 @@ type node struct {
 	deciding  bool // about what is in the inbox, soon
 	slotTimer int
 	runs      map[string]*run
-	outbox    []jobs.Record // for the voters
+	orders    uint64          // so far, in this process
+	ordered   map[uint64]bool // commands that wait for their claims, by order
+	outbox    []jobs.Record   // for the voters
 	sending   bool
 }
 

@@ -68,7 +68,11 @@ func (c *checker) goesOn(n *node, r jobs.Record) {
 func (c *checker) decided(n *node, a slots.Commit) {
 	now := epoch.Add(n.w.now + n.clock.step + n.clock.furthest) // or it was decided before the clock was set
 	for _, m := range a.Batch.Marks {
-		if entry := c.slots.schedule[m.Timing]; !entry.Schedule.Next(m.At.Add(-1)).Equal(m.At) {
+		entry := c.slots.schedule[m.Timing]
+		if entry == nil {
+			continue // of a pause or a command
+		}
+		if !entry.Schedule.Next(m.At.Add(-1)).Equal(m.At) {
 			key := n.cluster() + "/" + slots.Key(m.Legion, m.Job)
 			c.slots.eras[key] = append(c.slots.eras[key], era{m.Timing, m.At, m.At})
 		}
@@ -245,6 +249,12 @@ func (w *World) settled(cluster string, s *store) string {
 		}
 		if got, ok := s.records[key]; !ok || jobs.Merge(got, word) != got {
 			return fmt.Sprintf("P10: %v was acknowledged, and there is %v", word, got)
+		}
+	}
+	for _, r := range s.standing(slices.Collect(maps.Values(s.records))) {
+		old := today+w.now-r.Scheduled.Sub(epoch) > recent+w.apart
+		if (r.Manual || r.Job == command) && !r.State.Settled() && old && !w.underWay(r) && !w.unsafe(r.Legion) {
+			return fmt.Sprintf("P3: what was asked for by hand has no outcome: %v", r)
 		}
 	}
 	for _, j := range w.jobs {

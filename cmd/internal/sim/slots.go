@@ -100,6 +100,7 @@ func (n *node) configured() {
 // process left is closed.
 func (n *node) startSlots() {
 	w := n.w
+	n.ordered, n.orders = map[uint64]bool{}, 0
 	n.runs, n.inbox, n.outbox, n.sending, n.deciding = map[string]*run{}, nil, nil, false, false
 	var left []jobs.Record
 	for _, l := range n.disk.store.legions() {
@@ -128,6 +129,9 @@ func (n *node) startSlots() {
 	n.disk.lives = append(n.disk.lives, n.incarnation.String())
 	n.decide(slots.Configure{Jobs: w.entries(n.jobs)})
 	n.publish(left)
+	if w.people {
+		n.every(w.between(0, ordersEvery), ordersEvery, n.order)
+	}
 }
 
 func (n *node) wall() time.Time { return n.clock.read(n.w.now).Wall }
@@ -219,6 +223,11 @@ func (n *node) act(a slots.Action) {
 		n.askVoters(a)
 	case slots.Abandon:
 		n.step(legion.Abandon{Legion: a.Legion, Reason: a.Reason})
+	case slots.Reply:
+		if n.ordered[a.ID] && a.Err == nil {
+			n.attend(a.Record)
+		}
+		delete(n.ordered, a.ID)
 	case slots.LetGo:
 		delete(n.held, a.Legion)
 		n.step(legion.LetGo{Legion: a.Legion, Term: a.Term})

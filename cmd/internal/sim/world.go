@@ -31,6 +31,7 @@ type World struct {
 	wishes   map[string]wish // by cluster
 	wiped    bool            // some disk was lost
 	jobs     []jobs.Job      // of all nodes, but for those that were reconfigured
+	people   bool            // give orders
 	calm     bool            // no more faults: the timings of a healthy machine
 	apart    time.Duration   // wall clocks are within this of true time, unless they are set wrong
 	failed   error
