@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/legion-cron/legion-cron/jobs"
+	"github.com/legion-cron/legion-cron/legion"
 )
 
 // What the voters that elected a lord tell it with their votes is what they
@@ -206,7 +207,9 @@ func (c *Core) willing(e *Entry, last jobs.Record) bool {
 	}
 	switch last.State {
 	case jobs.NeverStarted:
-		return c.now.Wall.Sub(last.Scheduled) <= max(c.catchUp(e, last.Scheduled), punctual)
+		// One that is yet to come was claimed by a clock that was ahead.
+		late := c.now.Wall.Sub(last.Scheduled)
+		return late >= -legion.MaxAhead && late <= max(c.catchUp(e, last.Scheduled), punctual)
 	case jobs.Lost:
 		// A job that was changed in between does not want the past back.
 		return e.OnLost == jobs.OnLostRerun && e.Definition() == last.Definition

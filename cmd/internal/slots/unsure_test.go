@@ -72,3 +72,19 @@ func TestGoesOnOnlyIfAsked(t *testing.T) {
 		t.Errorf("started %v", d.starts)
 	}
 }
+
+// TestNotBeforeItsTime: a slot that is yet to come, claimed and given up by a lord
+// whose clock was ahead, does not go on, on its job's schedule or not.
+func TestNotBeforeItsTime(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, minutely)
+	at := noon.Truncate(time.Minute).Add(time.Hour + 7*time.Second)
+	d.stranded = []jobs.Record{{
+		Slot: jobs.Slot{Legion: "g", Job: minutely.Name, At: at}, Attempt: 1, Run: "r1", Term: 3,
+		State: jobs.NeverStarted, Node: "n2", Incarnation: "i2", Scheduled: at,
+	}}
+	d.keep(jobs.Batch{Records: d.stranded, Marks: []jobs.Mark{{Legion: "g", Job: minutely.Name, Timing: minutely.Timing(), At: noon, Term: 3}}})
+	if d.reign(8, "n2"); len(d.starts) != 0 {
+		t.Errorf("started %v", d.starts)
+	}
+}
