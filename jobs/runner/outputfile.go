@@ -34,7 +34,7 @@ const (
 // An OutputFile keeps the output of a run in a file of at most so many bytes:
 // all of it, or the first half and the end, and between them a line that says
 // how many bytes are missing. It is a Sink, safe for concurrent use, and holds
-// nothing in memory.
+// one line in memory at most.
 //
 // What does not fit in the head goes to segments in a directory beside the file,
 // each a quarter of the limit, of which the last two are kept; the name of each
@@ -52,6 +52,7 @@ type OutputFile struct {
 	err     error    // the first; nothing is written after it
 	closed  bool
 	joined  bool          // head and segments are one file
+	line    []byte        // the last one with its newline; kept for its room
 	news    chan struct{} // closed at the next change; nil: nobody waits for it
 }
 
@@ -78,7 +79,8 @@ func (o *OutputFile) Line(_ string, line []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.err == nil {
-		o.err = o.write(append(line[:len(line):len(line)], '\n'))
+		o.line = append(append(o.line[:0], line...), '\n')
+		o.err = o.write(o.line)
 	}
 }
 

@@ -18,7 +18,13 @@ const binaryDir = "legion-cron-lab-"
 var built struct {
 	mu    sync.Mutex
 	dir   string
-	paths map[string]string // by ldflags
+	paths map[variant]string
+}
+
+// A variant is one way to build the program.
+type variant struct {
+	ldflags string
+	race    bool
 }
 
 // Binary builds cmd/legion-cron, once per test process, as it is shipped: a
@@ -31,23 +37,35 @@ func Binary(t testing.TB) string {
 // BinaryWith is Binary with flags for the linker.
 func BinaryWith(t testing.TB, ldflags string) string {
 	t.Helper()
+	return binary(t, variant{ldflags, raceEnabled})
+}
+
+// Shipped is Binary without the race detector even if the test has it: for
+// tests that measure memory.
+func Shipped(t testing.TB) string {
+	t.Helper()
+	return binary(t, variant{})
+}
+
+func binary(t testing.TB, v variant) string {
+	t.Helper()
 	built.mu.Lock()
 	defer built.mu.Unlock()
-	if path := built.paths[ldflags]; path != "" {
+	if path := built.paths[v]; path != "" {
 		return path
 	}
-	path, err := build(ldflags)
+	path, err := build(v)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if built.paths == nil {
-		built.paths = map[string]string{}
+		built.paths = map[variant]string{}
 	}
-	built.paths[ldflags] = path
+	built.paths[v] = path
 	return path
 }
 
-func build(ldflags string) (string, error) {
+func build(v variant) (string, error) {
 	mod, err := exec.Command("go", "env", "GOMOD").Output()
 	if err != nil {
 		return "", fmt.Errorf("find module: %w", err)
@@ -59,9 +77,9 @@ func build(ldflags string) (string, error) {
 		}
 	}
 	path := filepath.Join(built.dir, strconv.Itoa(len(built.paths)), "legion-cron")
-	args := []string{"build", "-ldflags", ldflags, "-o", path}
+	args := []string{"build", "-ldflags", v.ldflags, "-o", path}
 	cgo := "0"
-	if raceEnabled {
+	if v.race {
 		args, cgo = append(args, "-race"), "1"
 	}
 	cmd := exec.Command("go", append(args, "./cmd/legion-cron")...)

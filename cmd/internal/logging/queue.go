@@ -16,6 +16,9 @@ const (
 	queueBytes = 8 << 20
 	// entryCost is what an entry takes besides its text, roughly, in bytes.
 	entryCost = 256
+	// outputRoom is what a line of a job may take once it is rendered. No work is
+	// done for one while there is less room: most of it would be for nothing.
+	outputRoom = 64 << 10
 	// retryDelay is how often a destination that is away is tried again.
 	retryDelay = 100 * time.Millisecond
 )
@@ -94,7 +97,7 @@ func (q *queue) over(share, cost int) bool {
 func (q *queue) full(share int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.closed || q.over(share, entryCost)
+	return q.closed || q.over(share, outputRoom)
 }
 
 func (q *queue) drop() {
@@ -129,11 +132,12 @@ func (q *queue) run() {
 			<-q.wake
 			continue
 		}
-		for _, e := range batch {
+		for i, e := range batch {
 			if !q.deliver(e) {
 				return
 			}
 			q.written(e)
+			batch[i] = entry{} // the next ones take its place in memory
 		}
 		if dropped := q.lost(); dropped > told {
 			if !q.deliver(q.told(dropped - told)) {
