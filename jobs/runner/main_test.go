@@ -174,10 +174,14 @@ func parent(session bool, part string) int {
 	return ready()
 }
 
+// maxRecorded is what a recorder remembers, in bytes, more or less.
+const maxRecorded = 8 << 20
+
 // A recorder is a Sink that remembers.
 type recorder struct {
 	mu    sync.Mutex
 	lines []string
+	bytes int
 	news  chan struct{} // cap 1
 }
 
@@ -186,6 +190,9 @@ func newRecorder() *recorder { return &recorder{news: make(chan struct{}, 1)} }
 func (r *recorder) Line(stream string, line []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.bytes += len(line); r.bytes > maxRecorded {
+		return
+	}
 	r.lines = append(r.lines, stream+": "+string(line))
 	select {
 	case r.news <- struct{}{}:
@@ -310,6 +317,25 @@ func end(t *testing.T, p *Process) Result {
 		t.Fatal("the run does not end")
 	}
 	return p.Wait()
+}
+
+// stop asks a run to end, and waits for that: whatever its processes do, it
+// takes no longer than the grace and a second.
+func stop(t *testing.T, p *Process, why string) Result {
+	t.Helper()
+	asked := time.Now()
+	p.Stop(why)
+	return endBy(t, p, asked.Add(p.spec.Grace+time.Second))
+}
+
+// endBy waits for the result, which must be there at a time.
+func endBy(t *testing.T, p *Process, when time.Time) Result {
+	t.Helper()
+	r := end(t, p)
+	if late := time.Since(when); late > 0 {
+		t.Errorf("the run has ended %v too late", late)
+	}
+	return r
 }
 
 // noneLeft fails the test if a process of the run lives, wherever it hides.

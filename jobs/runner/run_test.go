@@ -50,36 +50,35 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-// What is stopped is stopped as a whole, whatever its processes do.
-func TestTimeoutKillsTheTree(t *testing.T) {
+// What is stopped is stopped as a whole and in time, whatever its processes do.
+func TestStopKillsTheTree(t *testing.T) {
 	t.Parallel()
-	const deaf, quick = 50 * time.Millisecond, wait
 	for _, tt := range []struct {
 		name  string
 		spec  Spec
-		grace time.Duration
 		ready int // children that must have got where they want before the end
 		left  string
 	}{
-		{"a shell and its background child", shell("sleep 3600 & echo ready $!; wait"), quick, 1, "TERM"},
-		{"a pipeline", shell("(echo ready $$ >&2; sleep 3600) | cat >&2"), quick, 1, "TERM"},
-		{"in a session of its own, orphaned", play("escape"), quick, 2, "TERM"},
-		{"deaf to TERM", play("deaf"), deaf, 1, "KILL"},
-		{"deaf, with a deaf child in a session of its own", play("deafs"), deaf, 2, "KILL"},
-		{"a fork storm", play("storm 200"), quick, 1, "TERM"},
-		{"stopped by SIGSTOP", shell("echo ready $$; kill -STOP $$"), quick, 1, "TERM"},
+		{"a shell and its background child", shell("sleep 3600 & echo ready $!; wait"), 1, "TERM"},
+		{"a pipeline", shell("(echo ready $$ >&2; sleep 3600) | cat >&2"), 1, "TERM"},
+		{"in a session of its own, orphaned", play("escape"), 2, "TERM"},
+		{"deaf to TERM", play("deaf"), 1, "KILL"},
+		{"deaf, with a deaf child in a session of its own", play("deafs"), 2, "KILL"},
+		{"a fork storm", play("storm 200"), 1, "TERM"},
+		{"an endless flood", shell("echo ready $$ >&2; yes"), 1, "TERM"},
+		{"an endless flood without a newline", shell("trap '' TERM; echo ready $$ >&2; tr '\\0' x </dev/zero"), 1, "KILL"},
+		{"stopped by SIGSTOP", shell("echo ready $$; kill -STOP $$"), 1, "TERM"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			eachHost(t, func(t *testing.T, h *Host) {
 				s := tt.spec
 				s.Run = play("").Run
-				s.Grace = tt.grace
+				s.Grace = time.Second
 				// By the operator, when it has got to where it wants.
 				p, r := start(t, h, s)
 				pids := r.awaitReady(t, tt.ready)
-				p.Stop("because")
-				got := end(t, p)
+				got := stop(t, p, "because")
 				if got.State != jobs.Killed || got.Reason != "because" || got.Signal != tt.left {
 					t.Errorf("got %+v", got)
 				}
@@ -98,9 +97,9 @@ func TestTimeout(t *testing.T) {
 	t.Parallel()
 	eachHost(t, func(t *testing.T, h *Host) {
 		s := shell("sleep 3600 & wait")
-		s.Timeout = 50 * time.Millisecond
+		s.Timeout, s.Grace = 50*time.Millisecond, time.Second
 		p, _ := start(t, h, s)
-		got := end(t, p)
+		got := endBy(t, p, p.started.Add(s.Timeout+s.Grace+time.Second))
 		if got.State != jobs.TimedOut || got.Reason != "timed out after 50ms" || got.Ended.Sub(got.Started) < s.Timeout {
 			t.Errorf("got %+v", got)
 		}
@@ -123,8 +122,7 @@ func TestTimeoutIsNoSuccess(t *testing.T) {
 	s := shell("trap 'exit 0' TERM; echo ready $$; while :; do sleep 1; done")
 	p, r := start(t, h, s)
 	r.awaitReady(t, 1)
-	p.Stop("enough")
-	if got := end(t, p); got.State != jobs.Killed || got.ExitCode != 0 || got.Signal != "" {
+	if got := stop(t, p, "enough"); got.State != jobs.Killed || got.ExitCode != 0 || got.Signal != "" {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -136,8 +134,7 @@ func TestGraceIsForTheWholeTree(t *testing.T) {
 		s := play("hasty")
 		p, r := start(t, h, s)
 		r.awaitReady(t, 1)
-		p.Stop("enough")
-		end(t, p)
+		stop(t, p, "enough")
 		if !strings.Contains(r.text(), "tidied up") {
 			t.Errorf("the child was killed before its grace was over: %s", r.text())
 		}
@@ -152,8 +149,7 @@ func TestStopSignal(t *testing.T) {
 	s.StopSignal = "SIGHUP"
 	p, r := start(t, h, s)
 	r.awaitReady(t, 1)
-	p.Stop("enough")
-	if got := end(t, p); got.Signal != "HUP" || got.State != jobs.Killed {
+	if got := stop(t, p, "enough"); got.Signal != "HUP" || got.State != jobs.Killed {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -167,8 +163,9 @@ func TestKillCutsTheGrace(t *testing.T) {
 		r.awaitReady(t, 1)
 		p.Stop("please")
 		p.Stop("again") // the first word counts
+		asked := time.Now()
 		p.Kill("now")
-		if got := end(t, p); got.Signal != "KILL" || got.Reason != "please" && got.Reason != "now" {
+		if got := endBy(t, p, asked.Add(time.Second)); got.Signal != "KILL" || got.Reason != "please" && got.Reason != "now" {
 			t.Errorf("got %+v", got)
 		}
 		noneLeft(t, h, s)
