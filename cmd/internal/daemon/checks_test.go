@@ -296,6 +296,63 @@ required = true
 	lab.Eventually(t, 15*time.Second, "a lord again", func() bool { return lord() == "one" })
 }
 
+// An exec check that hangs is cut at the timeout that is configured: nothing of
+// it is left, not even who is deaf or has a session of its own, and it fails
+// for that reason.
+func TestHangingCheckIsCut(t *testing.T) {
+	dir := shortDir(t)
+	pids, name := filepath.Join(dir, "pids"), fmt.Sprintf("hang-%d", os.Getpid())
+	const timeout = 2 * time.Second
+	began := time.Now()
+	n := startNode(t, dir, single+fmt.Sprintf(`
+[[check]]
+name = %q
+kind = "exec"
+command = """
+trap '' TERM
+echo $$ >> %[2]s
+sleep 600 & echo $! >> %[2]s
+setsid sh -c 'echo $$ >> %[2]s; sleep 600; true' &
+wait; wait
+"""
+interval = "1h" # it is probed once
+timeout = %q
+required = true
+`, name, pids, timeout))
+	tree := func() (living []string) {
+		environs, err := filepath.Glob("/proc/[0-9]*/environ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range environs {
+			if b, err := os.ReadFile(path); err == nil && strings.Contains(string(b), "LEGION_CHECK="+name+"\x00") {
+				living = append(living, filepath.Base(filepath.Dir(path)))
+			}
+		}
+		return living
+	}
+	var seen []string
+	lab.Eventually(t, timeout, "all of its processes", func() bool {
+		b, _ := os.ReadFile(pids)
+		seen = tree()
+		return strings.Count(string(b), "\n") == 3 && len(seen) == 4
+	})
+	var m control.LegionMember
+	lab.Eventually(t, 15*time.Second, "a result", func() bool {
+		_, m = member(t, n.Client, "one")
+		return states(m) == name+" failing +0"
+	})
+	if took := time.Since(began); took < timeout {
+		t.Errorf("it was cut after %v", took)
+	}
+	if living := tree(); len(living) > 0 {
+		t.Errorf("of its processes %v there live %v", seen, living)
+	}
+	if want := "check " + name + " is failing (required): killed at its timeout"; m.Fit || !slices.Equal([]string(m.Reasons), []string{want}) {
+		t.Errorf("it is fit: %v, reasons %q, want %q", m.Fit, m.Reasons, want)
+	}
+}
+
 // hostile are checks that do what checks must not do.
 func hostile() string {
 	var b strings.Builder
