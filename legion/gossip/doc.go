@@ -41,7 +41,9 @@
 // After a partition memberlist does not find the other half again. So a loop
 // tries, about every 10 s and for ever, every configured address (names are
 // resolved anew each time, and by multicast DNS the links of this host are asked)
-// and every address ever seen whose node is missing.
+// and every address ever seen whose node is missing. Two rounds that reach nobody
+// at all are said in the log, with the last error, again every five minutes while
+// it lasts, and once when it is over.
 //
 // Two nodes of one name: whoever learns that its name is held at another
 // address asks there. A younger node (less time since its start, each by its

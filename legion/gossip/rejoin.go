@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -40,6 +39,16 @@ type peer struct {
 	ip   netip.Addr
 	port uint16
 	mdns bool // whoever answers on the links of this host; the rest is empty
+}
+
+func (p peer) String() string {
+	switch {
+	case p.mdns:
+		return mdnsWord
+	case p.ip.IsValid():
+		return netip.AddrPortFrom(p.ip, p.port).String()
+	}
+	return net.JoinHostPort(p.host, strconv.Itoa(int(p.port)))
 }
 
 func parseJoin(entries []string, ownPort uint16) ([]peer, error) {
@@ -132,15 +141,19 @@ func (n *Node) resolve(ctx context.Context, p peer) ([]string, error) {
 
 // runRejoin looks for missing peers for ever. It closes first after one round.
 func (n *Node) runRejoin(ctx context.Context, first chan<- struct{}) {
+	var alone solitude
 	for {
 		next := time.Now().Add(n.rejoinPause())
-		again := n.joinMissing(ctx)
+		round := n.joinMissing(ctx)
 		if first != nil {
 			close(first)
 			first = nil
 		}
-		if again && wait(ctx, secondLook) {
-			n.joinMissing(ctx)
+		if round.missing && wait(ctx, secondLook) {
+			round = n.joinMissing(ctx)
+		}
+		if ctx.Err() == nil {
+			alone.log(n.log, time.Now(), round)
 		}
 		if !wait(ctx, time.Until(next)) {
 			return
@@ -168,9 +181,10 @@ func wait(ctx context.Context, d time.Duration) bool {
 }
 
 // joinMissing tries every address, configured or remembered, where no member
-// is. It says whether one was reached that is still no member.
-func (n *Node) joinMissing(ctx context.Context) (again bool) {
-	addrs := append(n.resolvePeers(ctx), n.table.missing()...)
+// is.
+func (n *Node) joinMissing(ctx context.Context) *round {
+	r := &round{}
+	addrs := append(n.resolvePeers(ctx, r), n.table.missing()...)
 	if n.haunted() {
 		for _, m := range n.table.others() {
 			addrs = append(addrs, m.Addr)
@@ -182,28 +196,38 @@ func (n *Node) joinMissing(ctx context.Context) (again bool) {
 	slices.Sort(addrs)
 	addrs = slices.Compact(addrs)
 
-	var missing atomic.Bool
 	each(ctx, addrs, func(addr string) {
 		if _, err := n.list.Join([]string{addr}); err != nil {
 			n.log.Debug("peer not joined", zap.String("addr", addr), zap.Error(err))
-		} else if !n.table.liveAt(addr) {
-			missing.Store(true)
+			r.failed(joinError(addr, err))
+		} else {
+			r.joined(n.table.liveAt(addr))
 		}
 	})
-	return missing.Load()
+	if len(n.table.others()) > 0 { // whoever called whom
+		r.joined(true)
+	}
+	return r
 }
 
 // resolvePeers lists the addresses of the configured peers.
-func (n *Node) resolvePeers(ctx context.Context) (addrs []string) {
+func (n *Node) resolvePeers(ctx context.Context, r *round) (addrs []string) {
 	var mu sync.Mutex
 	each(ctx, n.peers, func(p peer) {
 		found, err := n.resolve(ctx, p)
-		if err != nil {
+		switch {
+		case err != nil:
 			n.log.Debug("peer not resolved", zap.Error(err))
+			r.failed(err)
+		case p.mdns && len(found) == 0:
+			r.failed(errors.New("nobody answers to multicast DNS"))
 		}
 		mu.Lock()
 		defer mu.Unlock()
 		addrs = append(addrs, found...)
+		if len(found) == 0 || slices.ContainsFunc(found, func(addr string) bool { return addr != n.Addr() }) {
+			r.peers = append(r.peers, p.String())
+		}
 	})
 	return addrs
 }
