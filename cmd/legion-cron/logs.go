@@ -38,18 +38,18 @@ a line says how many bytes are missing.`,
 		if _, err := uuid.Parse(args[0]); err == nil {
 			return interrupted(ctx, c.Output(ctx, args[0], *follow, w))
 		}
-		run, err := newestRun(ctx, c, args[0], "")
+		run, last, err := newestRun(ctx, c, args[0], "")
+		if err == nil && run == "" && !*follow {
+			return noOutput(ctx, c, args[0], last)
+		}
+		if last.Run != run && notStarted(last) {
+			fmt.Fprintf(cmd.ErrOrStderr(), "legion-cron: this is of an earlier run; the last one %s\n", printable(howItEnded(last)))
+		}
 		for err == nil {
 			if run != "" {
 				err = c.Output(ctx, run, *follow, w)
 			}
 			if !*follow {
-				if run == "" && err == nil {
-					err = known(ctx, c, args[0])
-				}
-				if run == "" && err == nil {
-					err = &refusal{msg: fmt.Sprintf("job %s has not run", args[0]), hint: "legion-cron jobs lists the jobs, runs what became of their slots"}
-				}
 				return err
 			}
 			if err == nil {
@@ -62,21 +62,38 @@ a line says how many bytes are missing.`,
 }
 
 // newestRun is the newest run of a job that has a process, or had; "" if it is
-// the one that is known.
-func newestRun(ctx context.Context, c *control.Client, job, known string) (string, error) {
+// the one that is known. last is the newest of all, with or without one.
+func newestRun(ctx context.Context, c *control.Client, job, known string) (run string, last control.Run, err error) {
 	runs, err := c.Runs(ctx, control.RunsQuery{Job: job, Limit: lookThrough})
-	if err != nil {
-		return "", err
+	if err != nil || len(runs) == 0 {
+		return "", last, err
 	}
 	for _, r := range runs {
 		if known != "" && r.Run == known {
-			return "", nil
+			break
 		}
 		if !r.Started.IsZero() {
-			return r.Run, nil
+			return r.Run, runs[0], nil
 		}
 	}
-	return "", nil
+	return "", runs[0], nil
+}
+
+// notStarted says whether a run has failed before it had a process.
+func notStarted(r control.Run) bool { return r.Outcome == "failed" && r.Started.IsZero() }
+
+// noOutput says why a job has none: what became of its newest run or slot.
+func noOutput(ctx context.Context, c *control.Client, job string, last control.Run) error {
+	switch {
+	case last.Slot == "":
+		if err := known(ctx, c, job); err != nil {
+			return err
+		}
+		return &refusal{msg: fmt.Sprintf("job %s has not run", job), hint: "legion-cron explain " + job + " says when it will"}
+	case notStarted(last):
+		return &refusal{msg: fmt.Sprintf("job %s has printed nothing: its last run %s", job, howItEnded(last)), hint: "legion-cron show " + last.Run}
+	}
+	return &refusal{msg: fmt.Sprintf("job %s has not run: its last slot is %s", job, howItEnded(last)), hint: "legion-cron runs " + job + " shows what became of its slots"}
 }
 
 // awaitRun waits for a run of the job that is newer than the one that is known.
@@ -89,7 +106,7 @@ func awaitRun(ctx context.Context, c *control.Client, job, known string) (string
 		case <-ctx.Done():
 			return "", ctx.Err()
 		}
-		if run, err := newestRun(ctx, c, job, known); run != "" || err != nil {
+		if run, _, err := newestRun(ctx, c, job, known); run != "" || err != nil {
 			return run, err
 		}
 	}

@@ -24,6 +24,9 @@ type Commander interface {
 	JobNode(ctx context.Context, job string) (string, error)
 	// RerunNode names the node that may run the slot of a run again.
 	RerunNode(ctx context.Context, run string) (string, error)
+	// KillNode names the node that a run is on. It fails with Refused if the run
+	// has ended and that node is away.
+	KillNode(ctx context.Context, run string) (string, error)
 	// Trigger has a job run now, and Rerun the slot of a run once more. Both
 	// return when the claim is committed, or the run waits for those before it.
 	Trigger(ctx context.Context, job string) (Run, error)
@@ -36,10 +39,7 @@ type Commander interface {
 }
 
 // demands are the resources of a Commander.
-func demands(rs routes, c interface {
-	Commander
-	Archivist
-}) {
+func demands(rs routes, c Commander) {
 	jobNode := func(r *http.Request) (string, error) {
 		if node, _ := here(r); node != "" {
 			return node, nil
@@ -52,7 +52,8 @@ func demands(rs routes, c interface {
 	}
 	post("/v1/jobs/{name}/trigger", jobNode, func(r *http.Request) (any, error) { return c.Trigger(r.Context(), r.PathValue("name")) })
 	post("/v1/runs/{id}/rerun", rerunNode, func(r *http.Request) (any, error) { return c.Rerun(r.Context(), r.PathValue("id")) })
-	post("/v1/runs/{id}/kill", runNode(c), func(r *http.Request) (any, error) {
+	killNode := func(r *http.Request) (string, error) { return c.KillNode(r.Context(), r.PathValue("id")) }
+	post("/v1/runs/{id}/kill", killNode, func(r *http.Request) (any, error) {
 		return c.Kill(r.Context(), r.PathValue("id"), r.URL.Query().Get("signal"))
 	})
 	done := struct{}{}

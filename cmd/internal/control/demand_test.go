@@ -11,6 +11,7 @@ import (
 )
 
 func (b *backend) JobNode(context.Context, string) (string, error)   { return "a", b.err }
+func (b *backend) KillNode(context.Context, string) (string, error)  { return "a", b.err }
 func (b *backend) RerunNode(context.Context, string) (string, error) { return "a", b.err }
 
 func (b *backend) Trigger(_ context.Context, job string) (Run, error) {

@@ -187,6 +187,25 @@ func (b backend) told(ctx context.Context, what string, rec jobs.Record) {
 		logging.Job(rec.Job), logging.Slot(rec.Slot.String()), logging.Run(rec.Run), logging.Attempt(rec.Attempt))
 }
 
+// KillNode implements control.Commander.
+func (b backend) KillNode(ctx context.Context, run string) (string, error) {
+	rec, err := b.d.run(ctx, run)
+	switch {
+	case err != nil:
+		return "", err
+	case rec.Node == "":
+		return "", noNode(run)
+	case rec.State.Settled() && !slices.Contains(b.Nodes(), rec.Node):
+		return "", ended(rec) // that its node is away as well does not matter
+	}
+	return rec.Node, nil
+}
+
+// ended refuses to end a run once more.
+func ended(rec jobs.Record) error {
+	return control.Refused("legion-cron show "+rec.Run+" says how", "run %s has ended: %v", rec.Run, rec.State)
+}
+
 // Kill implements control.Commander.
 func (b backend) Kill(ctx context.Context, run, signal string) (control.Run, error) {
 	rec, err := b.d.run(ctx, run)
@@ -194,7 +213,7 @@ func (b backend) Kill(ctx context.Context, run, signal string) (control.Run, err
 		return control.Run{}, err
 	}
 	if rec.State.Settled() {
-		return control.Run{}, control.Refused("legion-cron show "+run+" says how", "run %s has ended: %v", run, rec.State)
+		return control.Run{}, ended(rec)
 	}
 	if signal == "" {
 		b.d.runs.stop(run, "killed by "+control.Asker(ctx))

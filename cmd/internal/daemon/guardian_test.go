@@ -153,6 +153,12 @@ func TestAgentKilled(t *testing.T) {
 	if took > leaseBound {
 		t.Errorf("that is no faster than by the end of the lease")
 	}
+	// It is shown as what it is long before gossip finds out, which takes 6 to 10 s.
+	lab.Eventually(t, 2*time.Second, lord.name+" is dead to "+next.name, func() bool {
+		s, err := next.status()
+		i := slices.IndexFunc(s.Cluster.Members, func(m control.Member) bool { return m.Name == lord.name })
+		return err == nil && i >= 0 && s.Cluster.Members[i].State == "dead"
+	})
 	lab.Eventually(t, 5*time.Second, "the run's processes are gone", func() bool { return living(run) == 0 })
 	began := time.Now()
 	lab.Eventually(t, 10*time.Second, "the run is lost", func() bool {
@@ -162,6 +168,11 @@ func TestAgentKilled(t *testing.T) {
 	t.Logf("the run's processes are gone, and %v after that it is lost", time.Since(began).Round(time.Millisecond))
 	if _, why := next.outcome(run); !strings.Contains(why, "died") {
 		t.Errorf("it is lost because: %s", why)
+	}
+	for _, a := range c.others(lord) {
+		if _, errs, code := c.cli(a, "kill", run); code != 1 || !strings.Contains(errs, "run "+run+" has ended: lost") {
+			t.Errorf("kill of the lost run, asked of %s: exit %d, %s", a.name, code, errs)
+		}
 	}
 	lab.Eventually(t, 10*time.Second, "the next run", func() bool { return len(c.lines()) > 1 })
 	lab.Eventually(t, 10*time.Second, "the guardian is gone", func() bool { return !guards(guardian) })

@@ -140,7 +140,7 @@ func (d *Daemon) askNodes(ctx context.Context, ask func(ctx context.Context, nod
 // nodes are the names of the other nodes: those that are thought to be there,
 // and the voters that are not.
 func (d *Daemon) nodes() (up, missing []string) {
-	for _, n := range d.presence.all() {
+	for _, n := range d.sightings() {
 		if n.up && n.Name != d.name {
 			up = append(up, n.Name)
 		}

@@ -126,7 +126,7 @@ func (d *Daemon) measure() metrics.State {
 	for _, r := range d.watch.Reports() {
 		out.Checks = append(out.Checks, metrics.Check{Name: r.Name, State: string(r.State)})
 	}
-	for _, n := range d.presence.all() {
+	for _, n := range d.sightings() {
 		if n.up {
 			out.Members["alive"]++
 			out.Skews[n.Name] = n.skew

@@ -46,9 +46,13 @@ func (b backend) RunNode(ctx context.Context, id string) (string, error) {
 		return "", err
 	}
 	if rec.Node == "" {
-		return "", control.NotFound("it waits for the runs before it", "run %s has no node yet", id)
+		return "", noNode(id)
 	}
 	return rec.Node, nil
+}
+
+func noNode(run string) error {
+	return control.NotFound("it waits for the runs before it", "run %s has no node yet", run)
 }
 
 // Output implements control.Archivist.

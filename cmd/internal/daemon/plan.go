@@ -230,6 +230,11 @@ func together(known []control.Explanation, own string) control.Explanation {
 	return e
 }
 
+// zone is the time zone that a job is in, which names one or not.
+func (d *Daemon) zone(named string) string {
+	return cmp.Or(named, d.config().Node.Location().String())
+}
+
 // explainOwn is what this node knows by itself.
 func (b backend) explainOwn(ctx context.Context, job string) (control.Explanation, error) {
 	d := b.d
@@ -243,7 +248,7 @@ func (b backend) explainOwn(ctx context.Context, job string) (control.Explanatio
 	v := found[0]
 	e := control.Explanation{
 		Job: v.Name, Legion: v.Legion, Node: d.name, Definition: v.Definition(), Enabled: v.Enabled,
-		Schedule: strings.Join(v.Schedules, " | "), Timezone: v.Timezone, Description: v.Schedule.Describe(),
+		Schedule: strings.Join(v.Schedules, " | "), Timezone: d.zone(v.Timezone), Description: v.Schedule.Describe(),
 		JitterMS: cronspec.Jitter(v.Name, v.Jitter).Milliseconds(),
 		Overlap:  string(v.Overlap), Mutex: v.Mutex, MutexHeldBy: v.HeldBy, Living: wireRuns(v.Living), Queued: v.Queued,
 		CatchUpMS: v.Patience(v.Next).Milliseconds(), CatchUpRuns: string(v.CatchUpRuns), OnLost: string(v.OnLost), OnUnlord: string(v.OnUnlord),
@@ -257,9 +262,6 @@ func (b backend) explainOwn(ctx context.Context, job string) (control.Explanatio
 	}
 	if !v.Next.IsZero() {
 		e.Next, e.NextLocal = control.At(v.Next), v.Next.Format("2006-01-02 15:04:05 MST")
-	}
-	if e.Timezone == "" {
-		e.Timezone = d.config().Node.Location().String()
 	}
 	if v.Legion != "" {
 		for _, l := range d.protocol.status().Legions {

@@ -31,7 +31,7 @@ func (b backend) Node() string { return b.d.name }
 // Nodes implements control.Router.
 func (b backend) Nodes() []string {
 	names := []string{b.d.name}
-	for _, n := range b.d.presence.all() {
+	for _, n := range b.d.sightings() {
 		if n.up {
 			names = append(names, n.Name)
 		}
@@ -53,7 +53,9 @@ func (b backend) LordOf(name string) (string, error) {
 
 // Reach implements control.Router.
 func (b backend) Reach(r *http.Request, node string) (*http.Response, error) {
-	if b.d.gossip != nil && node != b.d.name && !slices.ContainsFunc(b.d.gossip.Members(), func(m gossip.Member) bool { return m.Name == node }) {
+	if b.d.gossip != nil && node != b.d.name && !slices.ContainsFunc(b.d.gossip.Members(), func(m gossip.Member) bool {
+		return m.Name == node && !b.d.protocol.dead(m.Incarnation)
+	}) {
 		if b.d.presence.knows(node) || voterNamed(b.d.protocol.status(), node) {
 			return nil, control.Unavailable("only that node can answer; legion-cron members shows who is here", "node %q is away", node)
 		}

@@ -53,7 +53,7 @@ func (b backend) members(s legion.Status) []control.Member {
 		version[n.Name] = n.Software
 	}
 	ms := []control.Member{{Name: d.name, Addr: d.Addr(), State: "alive", Incarnation: d.incarnation, Version: d.opts.Version}}
-	for _, n := range d.presence.all() {
+	for _, n := range d.sightings() {
 		state := "dead"
 		if n.up {
 			state = "alive"
@@ -65,6 +65,16 @@ func (b backend) members(s legion.Status) []control.Member {
 	}
 	slices.SortFunc(ms, func(a, b control.Member) int { return strings.Compare(a.Name, b.Name) })
 	return ms
+}
+
+// sightings are the other nodes as gossip tells of them, but for those whose
+// death certificate is known: of a death gossip learns seconds later.
+func (d *Daemon) sightings() []sighting {
+	all := d.presence.all()
+	for i := range all {
+		all[i].up = all[i].up && !d.protocol.dead(all[i].Incarnation)
+	}
+	return all
 }
 
 func (b backend) legion(s legion.Status, l legion.LegionStatus) control.Legion {
@@ -213,7 +223,7 @@ func (b backend) Next(ctx context.Context, q control.NextQuery) (control.Next, e
 	if found == nil {
 		return control.Next{}, control.NotFound("legion-cron jobs lists them", "no job %q", q.Job)
 	}
-	out := control.Next{Spec: strings.Join(found.Schedules, " | "), Timezone: found.Timezone, Description: found.Schedule.Describe()}
+	out := control.Next{Spec: strings.Join(found.Schedules, " | "), Timezone: b.d.zone(found.Timezone), Description: found.Schedule.Describe()}
 	upcoming, notes := cronspec.Upcoming(found.Schedule, q.From, q.N)
 	for _, at := range upcoming {
 		out.Next = append(out.Next, control.At(at))
