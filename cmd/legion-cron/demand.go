@@ -27,6 +27,7 @@ than by exiting.`,
 		Args: args(cobra.ExactArgs(1)),
 	}
 	client := asks(cmd)
+	cmd.ValidArgsFunction = completeJobs(client)
 	wait := cmd.Flags().Bool("wait", false, "wait for the end of the run")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return order(cmd, *wait, client(), func(ctx context.Context, c *control.Client) (control.Run, error) {
@@ -121,7 +122,9 @@ lord that took it; jobs, status and explain show it.`,
 		Args: args(cobra.MaximumNArgs(1)),
 	}
 	client := asks(cmd)
+	cmd.ValidArgsFunction = completeJobs(client)
 	legion := cmd.Flags().String("legion", "", "all jobs of this legion")
+	completeLegionFlag(cmd, client)
 	until := cmd.Flags().String("until", "", "a duration like 90m or 2d, a date, or RFC 3339; default: until resume")
 	reason := cmd.Flags().String("reason", "", "why, for others to see")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -147,7 +150,9 @@ func newResume() *cobra.Command {
 		Args:  args(cobra.MaximumNArgs(1)),
 	}
 	client := asks(cmd)
+	cmd.ValidArgsFunction = completeJobs(client)
 	legion := cmd.Flags().String("legion", "", "the pause of this legion")
+	completeLegionFlag(cmd, client)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		job, err := jobOrLegion(cmd, args, *legion)
 		if err != nil {

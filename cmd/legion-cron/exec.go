@@ -57,6 +57,7 @@ that does not happen within the lease and two beats, they say so and exit 1.
 		}),
 	}
 	client := asks(cmd)
+	cmd.ValidArgsFunction = completeLegions(client, cobra.ShellCompDirectiveDefault)
 	slot := cmd.Flags().Bool("slot", false, "once for each slot in the cluster")
 	every := time.Minute
 	cmd.Flags().Var((*period)(&every), "slot-every", "length of a slot, with --slot")

@@ -13,6 +13,7 @@ func newExplain() *cobra.Command {
 		Args:  args(cobra.ExactArgs(1)),
 	}
 	client := asks(cmd)
+	cmd.ValidArgsFunction = completeJobs(client)
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := checkName("job", args[0]); err != nil {

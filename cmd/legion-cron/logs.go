@@ -30,6 +30,7 @@ a line says how many bytes are missing.`,
 		Args: args(cobra.ExactArgs(1)),
 	}
 	client := asks(cmd)
+	cmd.ValidArgsFunction = completeJobs(client)
 	follow := cmd.Flags().BoolP("follow", "f", false, "go on while the run does; for a job, with its next runs")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)

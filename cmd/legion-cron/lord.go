@@ -21,6 +21,7 @@ node, 1 if it is not, 2 if that cannot be known: no such legion, or no agent.`,
 		Args: args(cobra.ExactArgs(1)),
 	}
 	client := asks(cmd)
+	cmd.ValidArgsFunction = completeLegions(client, cobra.ShellCompDirectiveNoFileComp)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		l, err := client().Lord(cmd.Context(), args[0])
 		if err != nil {

@@ -25,6 +25,7 @@ in any configuration: that needs no agent.`,
 		Args: args(cobra.MaximumNArgs(1)),
 	}
 	client := asks(cmd)
+	cmd.ValidArgsFunction = completeJobs(client)
 	asJSON := jsonFlag(cmd)
 	spec := cmd.Flags().String("spec", "", "a schedule")
 	n := cmd.Flags().IntP("count", "n", control.DefaultNext, fmt.Sprintf("how many, up to %d", control.MaxNext))

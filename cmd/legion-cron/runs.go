@@ -19,6 +19,7 @@ func newRuns() *cobra.Command {
 		Args:  args(cobra.MaximumNArgs(1)),
 	}
 	client := asks(cmd)
+	cmd.ValidArgsFunction = completeJobs(client)
 	asJSON := jsonFlag(cmd)
 	since := cmd.Flags().String("since", "", "scheduled since: a duration like 90m or 2d, today, yesterday, a date, or RFC 3339")
 	outcome := cmd.Flags().String("outcome", "", "only this outcome: succeeded, failed, timed-out, killed, lost, skipped, missed, ...")

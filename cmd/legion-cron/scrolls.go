@@ -13,6 +13,7 @@ func newScrolls() *cobra.Command {
 		Args:  args(cobra.ExactArgs(1)),
 	}
 	client := asks(cmd)
+	cmd.ValidArgsFunction = completeLegions(client, cobra.ShellCompDirectiveNoFileComp)
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		scrolls, err := client().Scrolls(cmd.Context(), args[0])

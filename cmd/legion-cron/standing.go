@@ -29,6 +29,7 @@ others fail meanwhile, the old one reigns again.`,
 		Args: args(cobra.ExactArgs(1)),
 	}
 	client := asks(cmd)
+	cmd.ValidArgsFunction = completeLegions(client, cobra.ShellCompDirectiveNoFileComp)
 	asJSON := jsonFlag(cmd)
 	away := time.Minute
 	cmd.Flags().Var((*period)(&away), "for", "how long the node ranks behind all others")
@@ -119,6 +120,7 @@ count on top as ever. It holds over restarts and reloads, until reset-valor.`,
 		Args: args(cobra.ExactArgs(2)),
 	}
 	client := asks(cmd)
+	cmd.ValidArgsFunction = completeLegions(client, cobra.ShellCompDirectiveNoFileComp)
 	asJSON := jsonFlag(cmd)
 	node := nodeFlag(cmd)
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -151,6 +153,7 @@ func newResetValor() *cobra.Command {
 		Args:  args(cobra.ExactArgs(1)),
 	}
 	client := asks(cmd)
+	cmd.ValidArgsFunction = completeLegions(client, cobra.ShellCompDirectiveNoFileComp)
 	asJSON := jsonFlag(cmd)
 	node := nodeFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -65,6 +65,11 @@ func (c *Client) Jobs(ctx context.Context) ([]Job, error) {
 	return ask[[]Job](ctx, c, "/v1/jobs")
 }
 
+// Listings asks for the jobs in the node's own configuration.
+func (c *Client) Listings(ctx context.Context) ([]Listing, error) {
+	return ask[[]Listing](ctx, c, ScopedPath("/v1/jobs"))
+}
+
 // Next asks when a job is due.
 func (c *Client) Next(ctx context.Context, q NextQuery) (Next, error) {
 	return ask[Next](ctx, c, withQuery("/v1/jobs/"+url.PathEscape(q.Job)+"/next", q.values()))
