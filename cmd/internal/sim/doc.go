@@ -26,6 +26,8 @@
 //   - Jobs of every overlap, catch_up, on_lost and on_unlord, with retries and
 //     mutexes, every second to every five, some of them on one node changed or
 //     gone for a while; wall clocks up to 3 s apart, and set an hour wrong at times.
+//     In two of five runs people give orders as well, to any node: runs by hand,
+//     reruns, pauses, and slots of commands that are run elsewhere.
 //
 // # What is checked
 //

@@ -63,6 +63,7 @@ var today = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC).Sub(epoch)
 func Random(seed uint64) *World {
 	w := New(seed, random(New(seed, Conf{})))
 	w.stops = w.maybe(0.25)
+	w.people = w.maybe(0.4)
 	w.makeJobs(w.legions())
 	w.apart = []time.Duration{200 * time.Millisecond, 200 * time.Millisecond, 3 * time.Second}[w.rng.IntN(3)]
 	for _, n := range w.nodes {

@@ -12,7 +12,6 @@ var (
 	oneSeed = flag.Uint64("seed", 0, "run this seed alone, with its trace")
 	first   = flag.Uint64("first", 1, "the first seed to run")
 	seeds   = flag.Int("seeds", 300, "how many seeds to run")
-	people  = flag.Bool("people", false, "people give orders, too: runs by hand, pauses, commands")
 	lines   = flag.Int("lines", 200, "how many lines of a failing run's trace to print")
 )
 
@@ -28,10 +27,9 @@ func TestSeeds(t *testing.T) {
 	claims := 0
 	for seed := *first; seed < *first+uint64(*seeds); seed++ {
 		w := Random(seed)
-		w.people = *people
 		if err := w.Check(); err != nil {
 			replay(t, seed)
-			t.Fatalf("seed %d: %v\nreplay: go test ./cmd/internal/sim -run TestSeeds -seed %d -people=%v", seed, err, seed, *people)
+			t.Fatalf("seed %d: %v\nreplay: go test ./cmd/internal/sim -run TestSeeds -seed %d", seed, err, seed)
 		}
 		claims += w.check.claims
 	}
@@ -43,7 +41,6 @@ func TestSeeds(t *testing.T) {
 // replay runs one seed again and prints the end of its trace.
 func replay(t *testing.T, seed uint64) error {
 	w := Random(seed)
-	w.people = *people
 	var last []string
 	w.Trace(func(at time.Duration, line string) {
 		last = append(last, fmt.Sprintf("%11.6f %s", at.Seconds(), line))
