@@ -38,6 +38,9 @@ type (
 		Legion  string
 		Term    uint64
 		Payload []byte
+		// Dated is by what time of day a fenced one was decided; zero: now. It may
+		// not be far ahead of the voters' clocks; see clock.go.
+		Dated time.Time
 	}
 	// Abandon gives up one lordship that the shell cannot act on: it stops at
 	// once ([Unreign]), and is released when the shell says [LetGo].

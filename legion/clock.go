@@ -123,7 +123,7 @@ func (c *Core) giveUpAhead() {
 // be taken for long: it was asked for by a clock that was ahead.
 func (c *Core) giveUpDated() {
 	for _, p := range slices.Clone(c.proposals) {
-		if p.fenced() && !p.committed && c.due(p.next) && c.timed(p.Legion) && c.disbelieved(p.dated) {
+		if p.fenced() && !p.committed && c.due(p.next) && c.timed(p.Legion) && c.disbelieved(p.Dated) {
 			c.forfeitTo(p.Legion, whyAhead)
 		}
 	}

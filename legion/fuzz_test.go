@@ -101,7 +101,7 @@ func (a anything) event() Event {
 	case 7:
 		return Configure{Legions: legions}
 	case 8:
-		return Propose{a.number(), a.legion(), a.number(), []byte("x")}
+		return Propose{ID: a.number(), Legion: a.legion(), Term: a.number(), Payload: []byte("x"), Dated: pick(a, time.Time{}, time.Unix(int64(a.IntN(9000)), 0))}
 	case 9:
 		return Abandon{a.legion(), "why not"}
 	case 10:

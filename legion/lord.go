@@ -361,7 +361,6 @@ func (c *Core) onAck(h Header) {
 // A proposal is one quorum write under way.
 type proposal struct {
 	Propose
-	dated     time.Time       // by this node's wall clock
 	acks      map[string]bool // voters that have it
 	sent      map[uint64]string
 	next      Stamp
@@ -388,9 +387,12 @@ func (c *Core) propose(ev Propose) {
 			fail("lost the quorum")
 			return
 		}
-		if c.timed(ev.Legion) && c.ahead() { // since the last answer of a voter
+		if ev.Dated.IsZero() {
+			ev.Dated = c.now.Wall
+		}
+		if c.timed(ev.Legion) && c.disbelieved(ev.Dated) {
 			fail(whyAhead)
-			c.giveUpAhead()
+			c.forfeitTo(ev.Legion, whyAhead)
 			return
 		}
 	}
@@ -399,7 +401,7 @@ func (c *Core) propose(ev Propose) {
 		return
 	}
 	c.proposals = append(c.proposals, &proposal{
-		Propose: ev, dated: c.now.Wall, acks: map[string]bool{}, sent: map[uint64]string{}, next: c.now.Stamp(), pause: c.beatEvery(), until: c.in(c.lease()),
+		Propose: ev, acks: map[string]bool{}, sent: map[uint64]string{}, next: c.now.Stamp(), pause: c.beatEvery(), until: c.in(c.lease()),
 	})
 }
 
@@ -408,7 +410,7 @@ func (p *proposal) fenced() bool { return p.Term > 0 }
 func (p *proposal) accept() Accept {
 	a := Accept{Legion: p.Legion, Term: p.Term, Payload: p.Payload, ID: p.ID}
 	if p.fenced() {
-		a.Dated = p.dated.UnixMilli()
+		a.Dated = p.Dated.UnixMilli()
 	}
 	return a
 }
@@ -424,7 +426,7 @@ func (c *Core) repeatProposals() {
 		if !c.due(p.next) {
 			return false
 		}
-		if p.fenced() && c.timed(p.Legion) && !c.believed(p.dated) { // not yet: perhaps the answers are old
+		if p.fenced() && c.timed(p.Legion) && !c.believed(p.Dated) { // not yet: perhaps the answers are old
 			p.next = c.in(c.beatEvery() / 4)
 			return false
 		}

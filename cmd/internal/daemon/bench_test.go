@@ -134,7 +134,7 @@ func BenchmarkClaims(b *testing.B) {
 				batch := claims(n, round, term)
 				c := make(chan error, 1)
 				began := time.Now()
-				lord.protocol.propose("db", term, batch, func(err error) { c <- err })
+				lord.protocol.propose(legion.Propose{Legion: "db", Term: term}, batch, func(err error) { c <- err })
 				if err := <-c; err != nil { // on a machine that is too busy for its leases
 					b.Log(err)
 					lost++
@@ -149,7 +149,7 @@ func BenchmarkClaims(b *testing.B) {
 				for i := range batch.Records {
 					batch.Records[i].State = jobs.Succeeded
 				}
-				lord.protocol.propose("", 0, batch, func(err error) { c <- err })
+				lord.protocol.propose(legion.Propose{}, batch, func(err error) { c <- err })
 				if err := <-c; err != nil {
 					b.Log(err)
 				}

@@ -180,7 +180,7 @@ func (f *foreman) act(a slots.Action) {
 // decides by its own ledger, and a quorum may be there without it.
 func (f *foreman) commit(a slots.Commit) {
 	done := func(err error) { f.post(slots.Done{ID: a.ID, Err: err}) }
-	f.protocol.propose(a.Legion, a.Term, a.Batch, func(err error) {
+	f.protocol.propose(legion.Propose{Legion: a.Legion, Term: a.Term, Dated: a.Dated}, a.Batch, func(err error) {
 		if err != nil {
 			done(err)
 			return

@@ -209,15 +209,15 @@ func (p *protocol) reignedUntil(legionName string) time.Duration {
 	return now
 }
 
-// propose asks for a quorum write; done is called once, with nil when it is
-// committed. Term 0 asks for an unfenced write.
-func (p *protocol) propose(legionName string, term uint64, batch jobs.Batch, done func(error)) {
+// propose asks for a quorum write of a batch; done is called once, with nil when
+// it is committed. Term 0 asks for an unfenced write.
+func (p *protocol) propose(ev legion.Propose, batch jobs.Batch, done func(error)) {
 	payload, err := batch.Encode()
 	if err != nil {
 		done(err)
 		return
 	}
-	if term > 0 {
+	if ev.Term > 0 {
 		began, answer := p.clock().Boot, done
 		done = func(err error) {
 			if err == nil {
@@ -229,10 +229,10 @@ func (p *protocol) propose(legionName string, term uint64, batch jobs.Batch, don
 	}
 	p.proposalsMu.Lock()
 	p.nextID++
-	id := p.nextID
-	p.proposals[id] = done
+	ev.ID, ev.Payload = p.nextID, payload
+	p.proposals[ev.ID] = done
 	p.proposalsMu.Unlock()
-	p.post(legion.Propose{ID: id, Legion: legionName, Term: term, Payload: payload})
+	p.post(ev)
 }
 
 // run steps the core until ctx ends.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/legion-cron/legion-cron/jobs"
 	"github.com/legion-cron/legion-cron/jobs/ledger"
+	"github.com/legion-cron/legion-cron/legion"
 )
 
 const (
@@ -90,7 +91,7 @@ func (s *scribe) send(ctx context.Context, recs []jobs.Record) {
 	defer s.pending.Add(-len(recs))
 	for {
 		c := make(chan error, 1)
-		s.protocol.propose("", 0, jobs.Batch{Records: recs}, func(err error) { c <- err })
+		s.protocol.propose(legion.Propose{}, jobs.Batch{Records: recs}, func(err error) { c <- err })
 		select {
 		case err := <-c:
 			if err == nil {

@@ -241,7 +241,7 @@ func (n *node) keep(b jobs.Batch, then func()) {
 }
 
 // propose asks the core for a quorum write.
-func (n *node) propose(l string, term uint64, b jobs.Batch, done func(committed bool)) {
+func (n *node) propose(l string, term uint64, b jobs.Batch, dated time.Time, done func(committed bool)) {
 	payload, err := b.Encode()
 	if err != nil {
 		n.w.fail("%s cannot encode a batch: %v", n.conf.Name, err)
@@ -249,14 +249,14 @@ func (n *node) propose(l string, term uint64, b jobs.Batch, done func(committed 
 	}
 	n.lastID++
 	n.proposals[n.lastID] = done
-	n.step(legion.Propose{ID: n.lastID, Legion: l, Term: term, Payload: payload})
+	n.step(legion.Propose{ID: n.lastID, Legion: l, Term: term, Payload: payload, Dated: dated})
 }
 
 var errRefused = errors.New("refused")
 
 func (n *node) commit(a slots.Commit) {
 	n.w.check.decided(n, a)
-	n.propose(a.Legion, a.Term, a.Batch, func(committed bool) {
+	n.propose(a.Legion, a.Term, a.Batch, a.Dated, func(committed bool) {
 		if !committed {
 			n.decide(slots.Done{ID: a.ID, Err: errRefused})
 			return
@@ -285,7 +285,7 @@ func (n *node) publish(recs []jobs.Record) {
 	n.sending = true
 	batch := jobs.Batch{Records: n.outbox}
 	n.outbox = nil
-	n.propose("", 0, batch, func(committed bool) {
+	n.propose("", 0, batch, time.Time{}, func(committed bool) {
 		n.sending = false
 		if committed {
 			n.w.check.acknowledged(n, batch)

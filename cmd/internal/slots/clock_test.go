@@ -51,3 +51,25 @@ func TestClockSet(t *testing.T) {
 		t.Error("no run when the clock has come so far again")
 	}
 }
+
+// TestDatedByItsClock: what was decided by a clock that was ahead is dated so, also
+// if it is written once the clock is right again.
+func TestDatedByItsClock(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, jobs.Job{Legion: "g", Name: "j", Schedules: []string{"* * * * *"}, CatchUp: jobs.CatchUpDefault})
+	d.reign(1, "n2")
+	d.hold()
+	d.after(time.Minute) // its write is under way
+	d.now.Wall = d.now.Wall.Add(time.Hour)
+	ahead := d.now.Wall
+	d.after(time.Second)
+	d.now.Wall = d.now.Wall.Add(-time.Hour)
+	d.after(time.Second)
+	if d.dated = (time.Time{}); len(d.held) == 0 {
+		t.Fatal("nothing is being written")
+	}
+	d.release()
+	if d.dated.Before(ahead) {
+		t.Errorf("dated %v, decided at %v", d.dated, ahead)
+	}
+}

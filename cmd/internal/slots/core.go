@@ -293,22 +293,27 @@ func (c *Core) commit(r *reign, b *decision) {
 	for _, rec := range b.starts {
 		r.claims[rec.Run] = rec
 	}
-	c.write(r, b.Batch, func(err error) { c.committed(r, b, err) })
+	if b.dated.IsZero() {
+		b.dated = c.wall()
+	}
+	c.write(r, b.Batch, b.dated, func(err error) { c.committed(r, b, err) })
 }
 
 // write has a batch written as its owner's are; then is told, unless the reign
 // has ended before. A reign writes one batch at a time, and what comes meanwhile
 // goes with the next: so whoever has a mark also has what was decided before it,
-// or a quorum has.
-func (c *Core) write(r *reign, b jobs.Batch, then func(error)) {
-	r.unwritten = append(r.unwritten, unwritten{b, then})
+// or a quorum has. It is dated by the clock that it was decided by, which may be
+// another one when it is written.
+func (c *Core) write(r *reign, b jobs.Batch, dated time.Time, then func(error)) {
+	r.unwritten = append(r.unwritten, unwritten{b, dated, then})
 	c.flush(r)
 }
 
 // An unwritten batch waits for the write before it.
 type unwritten struct {
 	jobs.Batch
-	then func(error)
+	dated time.Time
+	then  func(error)
 }
 
 // flush begins the next write of a reign, if none is under way.
@@ -319,11 +324,15 @@ func (c *Core) flush(r *reign) {
 	r.writing = true
 	n := 0
 	var all jobs.Batch
+	var dated time.Time
 	for _, w := range r.unwritten {
 		if n > 0 && max(len(all.Records)+len(w.Records), len(all.Marks)+len(w.Marks)) > maxDecision {
 			break
 		}
 		all.Records, all.Marks = append(all.Records, w.Records...), append(all.Marks, w.Marks...)
+		if w.dated.After(dated) {
+			dated = w.dated
+		}
 		n++
 	}
 	written := r.unwritten[:n:n]
@@ -342,7 +351,7 @@ func (c *Core) flush(r *reign) {
 	if r.legion == "" {
 		c.do(Write{ID: c.lastID, Batch: all})
 	} else {
-		c.do(Commit{ID: c.lastID, Legion: r.legion, Term: r.term, Batch: all})
+		c.do(Commit{ID: c.lastID, Legion: r.legion, Term: r.term, Batch: all, Dated: dated})
 	}
 }
 

@@ -88,6 +88,7 @@ type (
 		Legion string
 		Term   uint64
 		Batch  jobs.Batch
+		Dated  time.Time // the latest time of day by which something in it was decided
 	}
 	// Write asks for a write to this node's own disk; the answer is [Done].
 	Write struct {

@@ -351,7 +351,7 @@ type execMark struct{ asked, taken time.Time }
 
 // insist writes until it is committed or the reign ends.
 func (c *Core) insist(r *reign, b jobs.Batch, answer, then func()) {
-	c.write(r, b, func(err error) {
+	c.write(r, b, c.wall(), func(err error) {
 		if c.closing {
 			return // it was answered with no, and its claim is closed
 		}

@@ -28,7 +28,8 @@ type desk struct {
 	replies  map[uint64]Reply
 	starts   []jobs.Record
 	lastID   uint64
-	slow     bool // writes are held
+	slow     bool      // writes are held
+	dated    time.Time // the latest commit
 	held     []heldWrite
 	idle     bool
 
@@ -87,6 +88,7 @@ func (d *desk) step(ev Event) {
 	for _, a := range d.core.Step(d.now, ev) {
 		switch a := a.(type) {
 		case Commit:
+			d.dated = a.Dated
 			if d.slow {
 				d.held = append(d.held, heldWrite{a.ID, a.Batch})
 				continue

@@ -270,7 +270,10 @@ func (c *Core) setJobs(r *reign, wanted func(*Entry) bool) {
 // and they may even have begun.
 func (c *Core) firstMarks(r *reign, first *decision, fresh map[string]string) {
 	r.asked[first] = true
-	c.write(r, first.Batch, func(err error) {
+	if first.dated.IsZero() {
+		first.dated = c.wall()
+	}
+	c.write(r, first.Batch, first.dated, func(err error) {
 		if err != nil {
 			c.later(r, commitRetry, func() { c.firstMarks(r, first, fresh) })
 			return
