@@ -14,12 +14,20 @@ import (
 // same come to the same end; what is read for people, and for decisions, is
 // what stands.
 
-// Standing returns the records of the slots that stand, as Slots does.
-func (s *Store) Standing(slots ...jobs.Slot) ([]jobs.Record, error) {
-	all, err := s.Slots(slots...)
+// Standing returns the records of the slots that stand, and the rows of missed
+// slots that they are in.
+func (s *Store) Standing(about ...jobs.Slot) ([]jobs.Record, error) {
+	all, err := s.About(about...)
 	if err != nil {
 		return nil, err
 	}
+	asked := make(map[jobs.Slot]bool, len(about))
+	for _, slot := range about {
+		asked[slot.Normal()] = true
+	}
+	all = slices.DeleteFunc(all, func(r jobs.Record) bool { // what else became of the slots with which rows begin
+		return !asked[r.Slot] && (r.Count <= 1 || !slices.ContainsFunc(about, func(slot jobs.Slot) bool { return r.Concerns(slot.Normal()) }))
+	})
 	return s.standing(all)
 }
 

@@ -74,7 +74,9 @@ func (s *store) Unsettled(legion string) jobs.Batch { return s.table(legion).Bat
 
 // Slots implements slots.Ledger.
 func (s *store) Slots(about ...jobs.Slot) ([]jobs.Record, error) {
-	return s.standing(s.raw(about)), nil
+	return s.standing(slices.DeleteFunc(s.about(about), func(r jobs.Record) bool {
+		return !slices.ContainsFunc(about, func(slot jobs.Slot) bool { return r.Concerns(slot.Normal()) })
+	})), nil
 }
 
 // raw is all that is known of slots, in the order of keys.

@@ -162,7 +162,7 @@ type Ledger interface {
 	// Unsettled returns every mark and every record that is not settled of a
 	// legion, or of jobs without one: "".
 	Unsettled(legion string) jobs.Batch
-	// Slots returns every record of the slots.
+	// Slots returns every record of the slots, and the rows that they are in.
 	Slots(slots ...jobs.Slot) ([]jobs.Record, error)
 	// Stranded returns at most limit records of a legion, or of jobs without
 	// one, that are never started or lost, the newest slots since a time.

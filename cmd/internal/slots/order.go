@@ -196,7 +196,13 @@ func (c *Core) lookedUp(id uint64, slot jobs.Slot, known []jobs.Record, then fun
 		return
 	}
 	one := map[jobs.Key]jobs.Record{}
+	for b := range c.reigns[slot.Legion].asked { // and is being written
+		known = append(known, b.Records...)
+	}
 	for _, rec := range append(own, known...) {
+		if !rec.Concerns(slot) {
+			continue
+		}
 		if old, ok := one[rec.Key()]; ok {
 			rec = jobs.Merge(old, rec)
 		}
@@ -231,8 +237,8 @@ func (c *Core) rerunAfter(r *reign, ev Rerun, last jobs.Record) {
 	case underWay || !last.State.Settled():
 		c.do(Reply{ID: ev.ID, Err: busy("the slot is under way")})
 		return
-	case c.ahead(r, last): // of a lord whose clock was; the mark would keep others away until then
-		c.do(Reply{ID: ev.ID, Err: busy("the slot is in the future")})
+	case c.undecided(r, last): // of a lord whose clock was ahead, say: the mark would keep others away until then
+		c.do(Reply{ID: ev.ID, Err: busy("the slot is yet to be decided about")})
 		return
 	}
 	again := c.nextAttempt(r, e, last)

@@ -226,7 +226,7 @@ func (c *Core) goOn(last jobs.Record) bool {
 	}
 	// The engine may have yet to come to the slot: the mark that went with the
 	// claim was not committed. It decides anew.
-	if last.At.After(r.marks[last.Job].At) && c.scheduled(last) {
+	if c.undecided(r, last) {
 		return false
 	}
 	if waits := len(c.living[e.Key()])+len(c.queued[e.Key()]) > 0; waits && e.Overlap != jobs.OverlapAllow && e.Overlap != jobs.OverlapQueueAll {
@@ -244,6 +244,11 @@ func (c *Core) goOn(last jobs.Record) bool {
 	b.Records = append([]jobs.Record{last}, b.Records...)
 	c.commit(r, b)
 	return true
+}
+
+// undecided reports whether the engine has yet to come to the slot of an attempt.
+func (c *Core) undecided(r *reign, last jobs.Record) bool {
+	return last.At.After(r.marks[last.Job].At) && c.scheduled(last)
 }
 
 // newest reports whether nothing has become of a slot after an attempt of it,

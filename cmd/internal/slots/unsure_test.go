@@ -1,6 +1,7 @@
 package slots
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -86,5 +87,24 @@ func TestNotBeforeItsTime(t *testing.T) {
 	d.keep(jobs.Batch{Records: d.stranded, Marks: []jobs.Mark{{Legion: "g", Job: minutely.Name, Timing: minutely.Timing(), At: noon, Term: 3}}})
 	if d.reign(8, "n2"); len(d.starts) != 0 {
 		t.Errorf("started %v", d.starts)
+	}
+}
+
+// TestRerunOfWhatIsBeingWritten: an attempt is not run again whose slot is being
+// written off at this moment.
+func TestRerunOfWhatIsBeingWritten(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, minutely)
+	minute := noon.Truncate(time.Minute)
+	never := jobs.Record{
+		Slot: jobs.Slot{Legion: "g", Job: minutely.Name, At: minute.Add(-2 * time.Minute)}, Attempt: 1, Run: "r1", Term: 3,
+		State: jobs.NeverStarted, Node: "n2", Incarnation: "i2", Scheduled: minute.Add(-2 * time.Minute), Definition: minutely.Definition(),
+	}
+	d.keep(jobs.Batch{Records: []jobs.Record{never}, Marks: []jobs.Mark{{Legion: "g", Job: minutely.Name, Timing: minutely.Timing(), At: minute.Add(-3 * time.Minute), Term: 3}}})
+	d.hold()
+	d.reign(8)
+	d.step(Tick{}) // its slot is missed, and that is on its way to a quorum
+	if r := d.order(func(id uint64) Event { return Rerun{ID: id, Run: never} }); !errors.Is(r.Err, ErrBusy) {
+		t.Errorf("run again: %+v", r)
 	}
 }
