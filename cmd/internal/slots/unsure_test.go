@@ -94,13 +94,15 @@ func TestNotBeforeItsTime(t *testing.T) {
 // written off at this moment.
 func TestRerunOfWhatIsBeingWritten(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t, minutely)
+	job := minutely
+	job.Overlap = jobs.OverlapAllow
+	d := newDesk(t, job)
 	minute := noon.Truncate(time.Minute)
 	never := jobs.Record{
-		Slot: jobs.Slot{Legion: "g", Job: minutely.Name, At: minute.Add(-2 * time.Minute)}, Attempt: 1, Run: "r1", Term: 3,
-		State: jobs.NeverStarted, Node: "n2", Incarnation: "i2", Scheduled: minute.Add(-2 * time.Minute), Definition: minutely.Definition(),
+		Slot: jobs.Slot{Legion: "g", Job: job.Name, At: minute.Add(-2 * time.Minute)}, Attempt: 1, Run: "r1", Term: 3,
+		State: jobs.NeverStarted, Node: "n2", Incarnation: "i2", Scheduled: minute.Add(-2 * time.Minute), Definition: job.Definition(),
 	}
-	d.keep(jobs.Batch{Records: []jobs.Record{never}, Marks: []jobs.Mark{{Legion: "g", Job: minutely.Name, Timing: minutely.Timing(), At: minute.Add(-3 * time.Minute), Term: 3}}})
+	d.keep(jobs.Batch{Records: []jobs.Record{never}, Marks: []jobs.Mark{{Legion: "g", Job: job.Name, Timing: job.Timing(), At: minute.Add(-3 * time.Minute), Term: 3}}})
 	d.hold()
 	d.reign(8)
 	d.step(Tick{}) // its slot is missed, and that is on its way to a quorum
