@@ -548,10 +548,13 @@ func (d *Daemon) orphans(ctx context.Context) ([]jobs.Record, error) {
 				continue
 			}
 			rec.Ended = d.clock().Wall.UTC()
-			if rec.State == jobs.Claimed {
-				rec.State, rec.Reason = jobs.NeverStarted, "the agent ended before it was started"
-			} else {
+			switch {
+			case rec.State > jobs.Claimed:
 				rec.State, rec.Reason = jobs.Lost, "the agent ended while it ran"
+			case slices.Contains(d.earlier, rec.Incarnation): // and it wrote down here whatever it started
+				rec.State, rec.Reason = jobs.NeverStarted, "the agent ended before it was started"
+			default:
+				rec.State, rec.Reason = jobs.Lost, "the agent ended, and what it had written is lost"
 			}
 			d.log.Warn("run "+rec.State.String(), logging.Event("run-ended"), logging.Legion(rec.Slot.Legion), logging.Job(rec.Job),
 				logging.Slot(rec.Slot.String()), logging.Run(rec.Run), logging.Attempt(rec.Attempt), logging.Outcome(rec.State.String()))

@@ -565,3 +565,33 @@ func TestDamageFoundByReading(t *testing.T) {
 		t.Errorf("left by %v", n.LeftBy())
 	}
 }
+
+// TestOrphansOfALostDisk: of a claim by an agent whose disk is not this one, nobody
+// can say that it was never started.
+func TestOrphansOfALostDisk(t *testing.T) {
+	dir := shortDir(t)
+	s, err := ledger.Open(ledger.Config{Dir: filepath.Join(dir, "state")}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Now().Add(-time.Minute)
+	claim := func(job, incarnation string) jobs.Record {
+		return jobs.Record{
+			Slot: jobs.Slot{Legion: "gone", Job: job, At: at}, Attempt: 1, Run: job, State: jobs.Claimed, Term: 7,
+			Node: "one", Incarnation: incarnation, Scheduled: at,
+		}
+	}
+	err = errors.Join(s.Write(ledger.Writes{
+		Values:  map[string][]byte{"incarnations": []byte("before")},
+		Records: []jobs.Record{claim("here", "before"), claim("elsewhere", "another")},
+	}), s.Close())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := startNode(t, dir, single)
+	for _, r := range n.runs(control.RunsQuery{}) {
+		if want := map[string]string{"here": "never started", "elsewhere": "lost"}[r.Job]; r.Outcome != want {
+			t.Errorf("%s: %s, want %s", r.Job, r.Outcome, want)
+		}
+	}
+}

@@ -108,10 +108,12 @@ func (n *node) startSlots() {
 			switch {
 			case r.Node != n.conf.Name || r.State == jobs.Queued:
 				continue
-			case r.State == jobs.Claimed:
+			case r.State > jobs.Claimed:
+				r.State, r.Reason = jobs.Lost, "the agent ended while it ran"
+			case slices.Contains(n.disk.lives, r.Incarnation):
 				r.State, r.Reason = jobs.NeverStarted, "the agent ended before it was started"
 			default:
-				r.State, r.Reason = jobs.Lost, "the agent ended while it ran"
+				r.State, r.Reason = jobs.Lost, "the agent ended, and what it had written is lost"
 			}
 			r.Ended = n.wall()
 			left = append(left, r)
