@@ -85,6 +85,9 @@ type Core struct {
 	mine   map[string]bool          // runs that were started here and have not ended
 	asked  map[string]time.Duration // on Boot: when a run's node was last asked, by run id
 	look   time.Duration            // on Boot: when the runs of others are looked after next
+	stale  map[string]stale         // attempts that nobody looks after, by run id
+
+	nextStale time.Duration // on Boot: when they are looked for next
 
 	waiting map[uint64]func(error)                // for Done
 	recalls map[uint64]func([]jobs.Record, error) // for Recalled
@@ -234,6 +237,7 @@ func (c *Core) tick() {
 		c.findLost()
 		c.askAround()
 	}
+	c.lookAtStale()
 	batches := map[string]*decision{}
 	for _, d := range c.engine.Due(c.now.Wall, maxDue) {
 		e := c.jobs[d.Key]

@@ -119,12 +119,16 @@ func (c *Core) askAround() {
 // be said, so it is passed on.
 func (c *Core) told(ev Told) {
 	rec := ev.Said
-	if _, ok := c.living[Key(ev.Asked.Slot.Legion, ev.Asked.Job)][ev.Asked.Run]; !ok || ev.Err != nil ||
-		rec.Key() != ev.Asked.Key() || !rec.State.Settled() {
+	_, lives := c.living[Key(ev.Asked.Slot.Legion, ev.Asked.Job)][ev.Asked.Run]
+	_, old := c.stale[ev.Asked.Run]
+	if !lives && !old || ev.Err != nil || rec.Key() != ev.Asked.Key() || !rec.State.Settled() {
 		return
 	}
+	delete(c.stale, rec.Run)
 	c.do(Publish{Records: []jobs.Record{rec}})
-	c.ended(rec)
+	if lives {
+		c.ended(rec)
+	}
 }
 
 // Account is what this node answers when it is asked about a run that was
