@@ -14,9 +14,9 @@ const Version = 1
 
 // Limits of what is read from the wire.
 const (
-	MaxMessage = 16 << 20 // bytes of one message, ledger state included
-	MaxLegions = 10_000   // legions in one set, and thrones a voter keeps
-	MaxName    = 255      // bytes of a node's or a legion's name
+	MaxMessage = 8 << 20 // bytes of one message, ledger state included; what gossip carries
+	MaxLegions = 10_000  // legions in one set, and thrones a voter keeps
+	MaxName    = 255     // bytes of a node's or a legion's name
 	// MaxNumber is the highest term or epoch. They begin at Unix seconds and at
 	// 1, so one beyond it is junk, and so near the end that none would follow.
 	MaxNumber = 1 << 62

@@ -13,6 +13,9 @@ import (
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	const around = 32 << 10 // header and framing; names are bounded
+	if legion.MaxMessage != gossip.MaxMessage {
+		t.Errorf("a message may have %d bytes for the protocol, %d for gossip", legion.MaxMessage, gossip.MaxMessage)
+	}
 	if carried := min(legion.MaxMessage, gossip.MaxMessage); jobs.MaxBatchBytes+around > carried {
 		t.Errorf("a batch has up to %d bytes, a message %d", jobs.MaxBatchBytes, carried)
 	}

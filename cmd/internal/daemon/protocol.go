@@ -19,6 +19,7 @@ import (
 	"github.com/legion-cron/legion-cron/jobs"
 	"github.com/legion-cron/legion-cron/jobs/ledger"
 	"github.com/legion-cron/legion-cron/legion"
+	"github.com/legion-cron/legion-cron/legion/gossip"
 )
 
 // maxInbox bounds the messages of others that wait for the core. What does
@@ -78,6 +79,8 @@ type protocol struct {
 	state     atomic.Pointer[[]byte]
 
 	dropped atomic.Uint64
+	// tooLarge are the kinds of messages of which one did not fit, said once.
+	tooLarge sync.Map
 
 	proposalsMu sync.Mutex
 	proposals   map[uint64]func(error)
@@ -486,8 +489,15 @@ func (p *protocol) dispatch(name string, m legion.Message) {
 		p.log.Error("encode message", zap.Error(err))
 		return
 	}
-	// A message that cannot be sent is a lost one; the core repeats itself.
-	_ = p.net.Send(name, b)
+	// A message that cannot be sent is a lost one; the core repeats itself. But
+	// that is of no use to one that is too large.
+	if err := p.net.Send(name, b); errors.Is(err, gossip.ErrTooLarge) {
+		kind := fmt.Sprintf("%T", m.Body)
+		if _, said := p.tooLarge.LoadOrStore(kind, true); !said {
+			p.log.Error("there is more to tell another node than one message carries: fewer jobs, or fewer that wait or run, would do",
+				zap.String("message", kind), zap.String("member", name), zap.Int("bytes", len(b)), zap.Error(err))
+		}
+	}
 }
 
 // failProposals answers what will never be answered.
