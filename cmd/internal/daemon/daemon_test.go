@@ -44,8 +44,13 @@ func load(t *testing.T, dir, text string) *config.Config {
 // startNode starts a daemon that is stopped with the test.
 func startNode(t *testing.T, dir, text string) *node {
 	t.Helper()
+	return startNodeWith(t, dir, text, daemon.Options{Version: "test"})
+}
+
+func startNodeWith(t *testing.T, dir, text string, opts daemon.Options) *node {
+	t.Helper()
 	cfg := load(t, dir, text)
-	d, err := daemon.New(cfg, daemon.Options{Version: "test"})
+	d, err := daemon.New(cfg, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
