@@ -148,7 +148,9 @@ func (c *Core) Account(now time.Time, rec jobs.Record) []jobs.Record {
 	}
 	key := rec.Key()
 	for _, k := range known {
-		if k.Key() == key && k.State > jobs.Claimed {
+		// A queued slot keeps its run id: what became of an earlier claim of it
+		// says nothing of this one.
+		if k.Key() == key && k.State > jobs.Claimed && k.Term >= rec.Term {
 			return []jobs.Record{k}
 		}
 	}

@@ -129,6 +129,13 @@ func TestAccountOfClaims(t *testing.T) {
 	if said := d.core.Account(d.now.Wall, other); len(said) != 1 || said[0].State != jobs.NeverStarted {
 		t.Errorf("of a claim of an earlier agent: %v", said)
 	}
+	earlier := other
+	earlier.State, earlier.Term = jobs.NeverStarted, other.Term-1
+	d.keep(jobs.Batch{Records: []jobs.Record{earlier}})
+	if said := d.core.Account(d.now.Wall, other); len(said) != 1 || said[0].State != jobs.NeverStarted || said[0].Term != other.Term {
+		t.Errorf("of a claim of what was queued, and claimed before: %v", said)
+	}
+	delete(d.records, other.Key())
 	other.State = jobs.Running
 	if said := d.core.Account(d.now.Wall, other); len(said) != 0 {
 		t.Errorf("of a run that others have seen: %v", said)
