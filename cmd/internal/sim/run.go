@@ -148,8 +148,16 @@ func (w *World) Amending() time.Duration {
 }
 
 // aWhile is long enough for every schedule to have a slot that is ahead of the
-// marks, which a lord may have left whose clock was ahead of this one's.
-func (w *World) aWhile() time.Duration { return 8*time.Second + 2*w.apart }
+// marks, which a lord may have left whose clock was ahead of this one's. Where a
+// disk was lost nobody can say what became of its claims, and what must not run
+// beside them waits until they are given up.
+func (w *World) aWhile() time.Duration {
+	d := 8*time.Second + 2*w.apart
+	if w.wiped {
+		d += noticeMax + lostAfter
+	}
+	return d
+}
 
 // settle waits until all is as it should be, and sees that it stays so.
 func (w *World) settle() error {
