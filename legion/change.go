@@ -214,22 +214,20 @@ func (c *Core) wanted() (*Electorate, string) {
 	if c.voter() && !c.isWhole() {
 		return nil, "" // nor would any other voter that is not
 	}
+	// No voter goes if those that are left may be no quorum, be it lost itself:
+	// another may be lost as well, and that one must go first.
 	drop := func(name, why string) (*Electorate, string) {
-		next := e.with(name, nil)
-		return &next, name + " " + why
-	}
-	// spared is drop for a voter that could stay: not if those that are left may
-	// be no quorum, since gossip is slow to notice.
-	spared := func(name, why string) (*Electorate, string) {
 		if next := e.with(name, nil); c.answering(&next) >= next.Quorum {
-			return drop(name, why)
+			return &next, name + " " + why
 		}
 		return nil, ""
 	}
 	if len(e.Voters) > 1 {
 		for _, v := range e.Voters {
 			if why := c.lostVoter(v); why != "" {
-				return drop(v.Name, why)
+				if next, why := drop(v.Name, why); next != nil {
+					return next, why
+				}
 			}
 		}
 	}
@@ -240,9 +238,9 @@ func (c *Core) wanted() (*Electorate, string) {
 		next := e.with("", spare)
 		return &next, spare.Name + " becomes a voter"
 	case unwilling >= 0 && len(e.Voters) > 1:
-		return spared(e.Voters[unwilling].Name, "leaves")
+		return drop(e.Voters[unwilling].Name, "leaves")
 	case room < 0:
-		return spared(c.surplus().Name, "is one more than the size")
+		return drop(c.surplus().Name, "is one more than the size")
 	}
 	if s := c.wish; s != (Settings{}) && !s.agrees(e) {
 		next := e.with("", nil)

@@ -319,3 +319,18 @@ func TestPromiseToNobody(t *testing.T) {
 		}
 	}
 }
+
+// TestLastQuorumStays: a voter that is to go stays while those that would be left
+// may be no quorum.
+func TestLastQuorumStays(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	c.forgotten = map[string]bool{"b": true}
+	if next, why := c.wanted(); next != nil {
+		t.Errorf("%s, though c is silent: %v", why, next.Voters)
+	}
+	c.links["c"] = &link{answered: c.now.Stamp()}
+	if next, _ := c.wanted(); next == nil || len(next.Voters) != 2 || slices.ContainsFunc(next.Voters, func(v Voter) bool { return v.Name == "b" }) {
+		t.Errorf("wants %+v", next)
+	}
+}

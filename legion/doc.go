@@ -165,8 +165,8 @@
 // extend one by that; and a voter extends none by a longer lease before the
 // epoch is on its disk, since after a crash it would abstain for the shorter one.
 //
-// A voter that might stay (the size became less, or it leaves) is removed only
-// while a quorum of those that would be left answer beats.
+// A voter is removed only while a quorum of those that would be left answer beats,
+// even one that is lost: where two are, the wrong one might go first.
 //
 // [Refound] is outside all this: somebody says by hand that a quorum is lost for
 // good. The node becomes the only voter, whole by decree, in an epoch and with
