@@ -43,7 +43,6 @@ const (
 	shellOf   = "cmd/internal/sim/slots.go"
 	deciding  = "cmd/internal/slots/decide.go"
 	resuming  = "cmd/internal/slots/resume.go"
-	inDoubt   = "cmd/internal/slots/unsure.go"
 	losing    = "cmd/internal/slots/lost.go"
 	records   = "jobs/record.go"
 	marking   = "jobs/mark.go"
@@ -149,12 +148,6 @@ var mutations = []mutation{
 		{standing, "return later.Term > r.Term && stand", "return false && stand"}}},
 	{"a voter that has the same is not asked about what others tell", false, []edit{
 		{resuming, "		q := slices.Clone(stranded)\n", "		for _, rec := range known {\n			t.records[rec.Key()] = true\n		}\n		q := slices.Clone(stranded)\n"}}},
-	{"what was decided with a mark that not every voter has is not asked for", false, []edit{
-		{inDoubt, "		if all {\n", "		if true {\n"}}},
-	{"what is found with such a mark keeps its old term", false, []edit{
-		{inDoubt, "			rec.Term = r.term\n", "			rec.Term = min(rec.Term, r.term)\n"}}},
-	{"a slot goes on about which no voter was asked", false, []edit{
-		{resuming, "len(r.voters) > 0 && !r.inquired[rec.Key()]", "len(r.voters) > 99"}}},
 	{"the mark that is further on wins, whatever its term", false, []edit{
 		{marking, "cmp.Compare(a.Term, b.Term), a.At.Compare(b.At)", "a.At.Compare(b.At), cmp.Compare(a.Term, b.Term)"}}},
 	{"the mark does not go with the slot's next attempt", false, []edit{
