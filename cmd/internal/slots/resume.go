@@ -94,11 +94,17 @@ func (c *Core) recalled(r *reign, said []jobs.Record, err error) {
 
 // learn has what voters said written here, and now their marks.
 func (c *Core) learn(r *reign, said []jobs.Record) {
+	rows, found := map[string]jobs.Record{}, map[jobs.Key]bool{}
+	for _, row := range r.rows { // one of each job
+		rows[row.Job] = row
+	}
+	for _, rec := range r.found {
+		found[rec.Key()] = true
+	}
 	for _, rec := range said {
-		i := slices.IndexFunc(r.rows, func(row jobs.Record) bool {
-			return row.Job == rec.Job && row.Term == rec.Term && (row.Concerns(rec.Slot) || rec.Concerns(row.Slot))
-		})
-		if i >= 0 && rec.State.Settled() && !slices.ContainsFunc(r.found, func(f jobs.Record) bool { return f.Key() == rec.Key() }) {
+		row, ok := rows[rec.Job]
+		if ok && row.Term == rec.Term && (row.Concerns(rec.Slot) || rec.Concerns(row.Slot)) && rec.State.Settled() && !found[rec.Key()] {
+			found[rec.Key()] = true
 			r.found = append(r.found, rec)
 		}
 	}
