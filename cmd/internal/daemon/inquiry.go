@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/legion-cron/legion-cron/cmd/internal/logging"
+	"github.com/legion-cron/legion-cron/cmd/internal/slots"
 	"github.com/legion-cron/legion-cron/jobs"
 )
 
@@ -130,7 +131,7 @@ func (d *Daemon) recollection(q []byte) []byte {
 			about = append(about, rec.Slot)
 			continue
 		}
-		within, err := d.store.Within(rec, maxWithin)
+		within, err := d.store.Within(rec, slots.MaxWithin)
 		if err != nil {
 			d.log.Error("recollect slots", zap.Error(err))
 			return nil

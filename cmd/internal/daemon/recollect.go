@@ -14,7 +14,6 @@ import (
 const (
 	askTimeout    = 2 * time.Second
 	recallChunk   = 500 // slots of one question
-	maxWithin     = 50  // records of each row that is asked about
 	recallTries   = 3
 	recallTimeout = time.Second // of one try
 	recallPause   = 100 * time.Millisecond

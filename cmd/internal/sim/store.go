@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/legion-cron/legion-cron/cmd/internal/slots"
 	"github.com/legion-cron/legion-cron/jobs"
 )
 
@@ -156,7 +157,7 @@ func (s *store) recollect(questions []jobs.Record) (said []jobs.Record) {
 	var about []jobs.Slot
 	for _, q := range questions {
 		if q.Count > 1 {
-			within, _ := s.Within(q, 50)
+			within, _ := s.Within(q, slots.MaxWithin)
 			said = append(said, within...)
 		} else {
 			about = append(about, q.Slot)

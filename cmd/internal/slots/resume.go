@@ -127,7 +127,7 @@ func (c *Core) doubts(r *reign) (map[string][]jobs.Record, error) {
 	}
 	for i, m := range r.unsure {
 		if r.own.marks[m.Key()] == m {
-			within, err := c.cfg.Ledger.Within(r.rows[i], maxWithin)
+			within, err := c.cfg.Ledger.Within(r.rows[i], MaxWithin)
 			if err != nil {
 				return nil, err
 			}

@@ -25,8 +25,9 @@ const (
 	// one batch at a time, so it is what fell due during one write; what is
 	// older in it are rows, and a row is found by its end.
 	unsureBack = 5 * time.Minute
-	// maxWithin is how many settled records of one job are written once more.
-	maxWithin = 50
+	// MaxWithin is how many settled records of one job are written once more, and
+	// so how many a voter that is asked tells of.
+	MaxWithin = 50
 )
 
 // A table is what one voter told of: its marks, and what is not settled.
