@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -68,13 +67,13 @@ command = %q
 				return runs[0]
 			}
 			trigger("warm-up")
-			before := memory(t, cmd.Process.Pid, "VmRSS")
+			before := lab.Memory(t, cmd.Process.Pid, "VmRSS")
 			// The peak begins anew.
 			if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", cmd.Process.Pid), []byte("5"), 0); err != nil {
 				t.Fatal(err)
 			}
 			run := trigger("flood")
-			peak, after := memory(t, cmd.Process.Pid, "VmHWM"), memory(t, cmd.Process.Pid, "VmRSS")
+			peak, after := lab.Memory(t, cmd.Process.Pid, "VmHWM"), lab.Memory(t, cmd.Process.Pid, "VmRSS")
 			if run.Outcome != "succeeded" {
 				t.Fatalf("got %+v", run)
 			}
@@ -116,24 +115,4 @@ func piped(t *testing.T, cmd *exec.Cmd) (read, stop func()) {
 		reading.Wait()
 		r.Close()
 	}
-}
-
-// memory is a line of /proc/PID/status, in KiB.
-func memory(t *testing.T, pid int, key string) int {
-	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == key+":" {
-			n, err := strconv.Atoi(f[1])
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n
-		}
-	}
-	t.Fatalf("no %s of process %d", key, pid)
-	return 0
 }

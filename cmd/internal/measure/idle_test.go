@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/legion-cron/legion-cron/cmd/internal/lab"
 )
 
 var (
@@ -31,9 +33,9 @@ func (c *cluster) spent() cost {
 		pid := a.now().PID()
 		guardian := c.guardian(a)
 		sum.cpu += cpu(c.t, pid) + cpu(c.t, guardian)
-		sum.resident = max(sum.resident, memory(c.t, pid, "VmRSS"))
-		sum.anon = max(sum.anon, memory(c.t, pid, "RssAnon"))
-		sum.guardian = max(sum.guardian, memory(c.t, guardian, "VmRSS"))
+		sum.resident = max(sum.resident, lab.Memory(c.t, pid, "VmRSS"))
+		sum.anon = max(sum.anon, lab.Memory(c.t, pid, "RssAnon"))
+		sum.guardian = max(sum.guardian, lab.Memory(c.t, guardian, "VmRSS"))
 		packets, octets := traffic(c.t, pid)
 		sum.packets += packets
 		sum.octets += octets
@@ -56,22 +58,6 @@ func cpu(t testing.TB, pid int) time.Duration {
 		ticks += n
 	}
 	return time.Duration(ticks) * time.Second / perSecond
-}
-
-// memory is a line of /proc/PID/status, in KiB.
-func memory(t testing.TB, pid int, key string) int {
-	t.Helper()
-	for line := range strings.Lines(readAll(t, fmt.Sprintf("/proc/%d/status", pid))) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == key+":" {
-			n, err := strconv.Atoi(f[1])
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n
-		}
-	}
-	t.Fatalf("no %s of process %d", key, pid)
-	return 0
 }
 
 // traffic is what has passed the network of a process, as Ethernet frames.

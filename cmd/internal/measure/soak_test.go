@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/legion-cron/legion-cron/cmd/internal/lab"
 )
 
 var (
@@ -106,7 +108,7 @@ func (c *cluster) builds() (largest build) {
 		}
 		largest.goroutines = max(largest.goroutines, s.Process.Goroutines)
 		largest.heap = max(largest.heap, s.Process.HeapBytes)
-		largest.resident = max(largest.resident, memory(c.t, a.now().PID(), "RssAnon"))
+		largest.resident = max(largest.resident, lab.Memory(c.t, a.now().PID(), "RssAnon"))
 	}
 	return largest
 }
