@@ -73,3 +73,21 @@ func TestDatedByItsClock(t *testing.T) {
 		t.Errorf("dated %v, decided at %v", d.dated, ahead)
 	}
 }
+
+// TestFirstSeenWhenDue: a job that is first seen at the very moment of a slot runs
+// then. Its first mark is no word about a slot.
+func TestFirstSeenWhenDue(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.reign(1)
+	d.after(30 * time.Second)
+	d.configure(minutely)
+	d.after(time.Second)
+	if len(d.starts) != 1 || !d.starts[0].At.Equal(noon.Add(30*time.Second)) {
+		t.Fatalf("started %v; want the slot that was due", d.starts)
+	}
+	d.configure(jobs.Job{Name: "k", Legion: "g", Schedules: minutely.Schedules})
+	if d.after(time.Second); len(d.starts) != 1 {
+		t.Errorf("started %v of a job that was first seen a second later", d.starts[1:])
+	}
+}

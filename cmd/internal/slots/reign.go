@@ -256,13 +256,23 @@ func (c *Core) setJobs(r *reign, wanted func(*Entry) bool) {
 		}
 		// A clock that was ahead of this one may have set a mark that is yet to
 		// come; what it started has the names of slots until then.
-		m = c.mark(r, e, now)
+		m = c.mark(r, e, beginning(e, now))
 		first.Marks = append(first.Marks, m)
 		fresh[key] = m.Timing
 	}
 	if len(fresh) > 0 {
 		c.firstMarks(r, first, fresh)
 	}
+}
+
+// beginning is the first mark of a job that is first seen now. A slot that is due
+// at this very moment is yet to be decided: a mark on it would say that it was.
+func beginning(e *Entry, now time.Time) time.Time {
+	before := now.Add(-time.Millisecond) // marks have no finer time
+	if e.Schedule.Next(before).Equal(now) {
+		return before
+	}
+	return now
 }
 
 // firstMarks has the marks written of jobs, by key, and then those begin that
