@@ -3,7 +3,10 @@ package sim
 import (
 	"flag"
 	"fmt"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -24,16 +27,30 @@ func TestSeeds(t *testing.T) {
 		}
 		return
 	}
-	claims := 0
-	for seed := *first; seed < *first+uint64(*seeds); seed++ {
-		w := Random(seed)
-		if err := w.Check(); err != nil {
-			replay(t, seed)
-			t.Fatalf("seed %d: %v\nreplay: go test ./cmd/internal/sim -run TestSeeds -seed %d", seed, err, seed)
-		}
-		claims += w.check.claims
+	var next, claims, failed atomic.Uint64
+	next.Store(*first)
+	var workers sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		workers.Go(func() {
+			for failed.Load() == 0 {
+				seed := next.Add(1) - 1
+				if seed >= *first+uint64(*seeds) {
+					return
+				}
+				w := Random(seed)
+				if err := w.Check(); err != nil {
+					failed.Store(seed)
+					t.Errorf("seed %d: %v\nreplay: go test ./cmd/internal/sim -run TestSeeds -seed %d", seed, err, seed)
+				}
+				claims.Add(uint64(w.check.claims))
+			}
+		})
 	}
-	if claims == 0 {
+	workers.Wait()
+	if seed := failed.Load(); seed != 0 {
+		replay(t, seed)
+	}
+	if claims.Load() == 0 {
 		t.Error("no claim was ever started")
 	}
 }
