@@ -4,9 +4,9 @@ import (
 	"flag"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -27,30 +27,38 @@ func TestSeeds(t *testing.T) {
 		}
 		return
 	}
-	var next, claims, failed atomic.Uint64
-	next.Store(*first)
-	var workers sync.WaitGroup
+	var (
+		next   = *first
+		end    = *first + uint64(*seeds)
+		claims int
+		failed []uint64
+		mu     sync.Mutex // of the above
+		all    sync.WaitGroup
+	)
 	for range runtime.GOMAXPROCS(0) {
-		workers.Go(func() {
-			for failed.Load() == 0 {
-				seed := next.Add(1) - 1
-				if seed >= *first+uint64(*seeds) {
-					return
-				}
+		all.Go(func() {
+			mu.Lock()
+			defer mu.Unlock()
+			for next < end && len(failed) == 0 {
+				seed := next
+				next++
+				mu.Unlock()
 				w := Random(seed)
-				if err := w.Check(); err != nil {
-					failed.Store(seed)
+				err := w.Check()
+				mu.Lock()
+				if err != nil {
+					failed = append(failed, seed)
 					t.Errorf("seed %d: %v\nreplay: go test ./cmd/internal/sim -run TestSeeds -seed %d", seed, err, seed)
 				}
-				claims.Add(uint64(w.check.claims))
+				claims += w.check.claims
 			}
 		})
 	}
-	workers.Wait()
-	if seed := failed.Load(); seed != 0 {
-		replay(t, seed)
+	all.Wait()
+	if len(failed) > 0 {
+		replay(t, slices.Min(failed))
 	}
-	if claims.Load() == 0 {
+	if claims == 0 {
 		t.Error("no claim was ever started")
 	}
 }
