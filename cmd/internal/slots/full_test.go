@@ -24,6 +24,7 @@ func TestQueueFull(t *testing.T) {
 		})
 	}
 	d := newDesk(t, js...)
+	d.after(time.Second / 2) // nothing is due when they are first seen
 	d.reign(7)
 	d.after(time.Second)
 	if len(d.starts) != rows {

@@ -87,6 +87,7 @@ func TestLeftBehind(t *testing.T) {
 			d.reign(7)
 			d.after(30 * time.Second)
 			d.after(time.Minute)
+			d.after(time.Second) // nothing is due when it goes
 			if n := d.outcomes(c.job, jobs.Queued); n != 1 {
 				t.Fatalf("%d wait", n)
 			}
