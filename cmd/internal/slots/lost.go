@@ -62,10 +62,12 @@ func (c *Core) observe(recs []jobs.Record) {
 		if rec.Slot.Legion == "" || !rec.State.Settled() || c.mine[rec.Run] {
 			continue
 		}
-		if _, ok := c.living[Key(rec.Slot.Legion, rec.Job)][rec.Run]; ok {
-			c.ended(rec)
-		} else {
+		living, ok := c.living[Key(rec.Slot.Legion, rec.Job)][rec.Run]
+		switch {
+		case !ok:
 			c.surprise(rec)
+		case rec.Term >= living.Term: // else it is the end of an earlier claim of what was queued
+			c.ended(rec)
 		}
 	}
 }

@@ -146,6 +146,34 @@ func TestAccountOfClaims(t *testing.T) {
 	}
 }
 
+// TestEndOfAnEarlierClaim: what became of an earlier claim of a queued slot, and
+// comes to light while it is claimed anew, does not end the new claim.
+func TestEndOfAnEarlierClaim(t *testing.T) {
+	t.Parallel()
+	job := minutely
+	job.Overlap = jobs.OverlapQueue
+	d := newDesk(t, job)
+	queued := jobs.Record{
+		Slot: jobs.Slot{Legion: "g", Job: job.Name, At: noon.Truncate(time.Minute)}, Attempt: 1, Run: "r", State: jobs.Queued, Term: 3,
+		Node: "n2", Incarnation: "i2", Definition: job.Definition(), Scheduled: noon.Truncate(time.Minute),
+	}
+	d.keep(jobs.Batch{
+		Records: []jobs.Record{queued},
+		Marks:   []jobs.Mark{{Legion: "g", Job: job.Name, Timing: job.Timing(), At: queued.At, Term: 3}},
+	})
+	d.hold()
+	d.reign(7)
+	d.step(Tick{})
+	early := queued // claimed by a lord whom no quorum heard
+	early.State, early.Term, early.Reason = jobs.NeverStarted, 5, "the lordship ended before it was started"
+	d.keep(jobs.Batch{Records: []jobs.Record{early}})
+	d.step(Observed{[]jobs.Record{early}})
+	d.release()
+	if len(d.starts) != 1 || d.starts[0].Attempt != 1 || d.starts[0].Term != 7 {
+		t.Errorf("started %v", d.starts)
+	}
+}
+
 // TestEndIsOnItsWay: a run that has ended here is not taken for alive by the
 // next reign, though its end is not on the disk yet.
 func TestEndIsOnItsWay(t *testing.T) {
