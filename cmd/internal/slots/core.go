@@ -297,27 +297,25 @@ func (c *Core) commit(r *reign, b *decision) {
 	for _, rec := range b.starts {
 		r.claims[rec.Run] = rec
 	}
-	if b.dated.IsZero() {
-		b.dated = c.wall()
-	}
-	c.write(r, b.Batch, b.dated, func(err error) { c.committed(r, b, err) })
+	c.write(r, b.Batch, func() { c.committed(r, b) })
 }
 
-// write has a batch written as its owner's are; then is told, unless the reign
-// has ended before. A reign writes one batch at a time, and what comes meanwhile
-// goes with the next: so whoever has a mark also has what was decided before it,
-// or a quorum has. It is dated by the clock that it was decided by, which may be
-// another one when it is written.
-func (c *Core) write(r *reign, b jobs.Batch, dated time.Time, then func(error)) {
-	r.unwritten = append(r.unwritten, unwritten{b, dated, then})
+// write has a batch written as its owner's are; then is told when it is, unless
+// the reign has ended before. A reign writes one batch at a time, and what comes
+// meanwhile goes with the next; one that was refused is asked for once more, as
+// nobody else will decide about its slots, and before any other: so whoever has a
+// mark also has what was decided before it, or a quorum has. It is dated by the
+// clock that it was decided by, which may be another one when it is written.
+func (c *Core) write(r *reign, b jobs.Batch, then func()) {
+	r.unwritten = append(r.unwritten, unwritten{b, c.wall(), then})
 	c.flush(r)
 }
 
 // An unwritten batch waits for the write before it.
 type unwritten struct {
 	jobs.Batch
-	dated time.Time
-	then  func(error)
+	dated time.Time // by what time of day it was decided
+	then  func()
 }
 
 // flush begins the next write of a reign, if none is under way.
@@ -346,9 +344,17 @@ func (c *Core) flush(r *reign) {
 		if c.reigns[r.legion] != r {
 			return
 		}
+		if err != nil {
+			c.do(Note{Warn: true, Text: "decisions not committed", Legion: r.legion, Term: r.term, Err: err})
+			c.later(r, commitRetry, func() {
+				r.writing, r.unwritten = false, append(written, r.unwritten...)
+				c.flush(r)
+			})
+			return
+		}
 		r.writing = false
 		for _, w := range written {
-			w.then(err)
+			w.then()
 		}
 		c.flush(r)
 	}
@@ -359,15 +365,9 @@ func (c *Core) flush(r *reign) {
 	}
 }
 
-// committed starts what is claimed. A write that was refused is asked for once
-// more: the slots in it are decided, and nobody else will.
-func (c *Core) committed(r *reign, b *decision, err error) {
+// committed starts what is claimed.
+func (c *Core) committed(r *reign, b *decision) {
 	if c.closing {
-		return
-	}
-	if err != nil {
-		c.do(Note{Warn: true, Text: "slots not claimed", Legion: r.legion, Term: r.term, Err: err})
-		c.later(r, commitRetry, func() { c.commit(r, b) })
 		return
 	}
 	delete(r.asked, b)

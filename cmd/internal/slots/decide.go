@@ -19,7 +19,6 @@ const (
 // and, once it is, which of the claims are to be started.
 type decision struct {
 	jobs.Batch
-	dated  time.Time // by what time of day it was decided
 	starts []jobs.Record
 	stops  []Stop // runs to be replaced
 	then   func() // when it is committed

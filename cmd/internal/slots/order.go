@@ -357,14 +357,9 @@ type execMark struct{ asked, taken time.Time }
 
 // insist writes until it is committed or the reign ends.
 func (c *Core) insist(r *reign, b jobs.Batch, answer, then func()) {
-	c.write(r, b, c.wall(), func(err error) {
+	c.write(r, b, func() {
 		if c.closing {
 			return // it was answered with no, and its claim is closed
-		}
-		if err != nil {
-			c.do(Note{Warn: true, Text: "order not committed", Legion: r.legion, Term: r.term, Err: err})
-			c.later(r, commitRetry, func() { c.insist(r, b, answer, then) })
-			return
 		}
 		then()
 		answer()

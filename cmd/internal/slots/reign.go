@@ -280,14 +280,7 @@ func beginning(e *Entry, now time.Time) time.Time {
 // and they may even have begun.
 func (c *Core) firstMarks(r *reign, first *decision, fresh map[string]string) {
 	r.asked[first] = true
-	if first.dated.IsZero() {
-		first.dated = c.wall()
-	}
-	c.write(r, first.Batch, first.dated, func(err error) {
-		if err != nil {
-			c.later(r, commitRetry, func() { c.firstMarks(r, first, fresh) })
-			return
-		}
+	c.write(r, first.Batch, func() {
 		delete(r.asked, first)
 		for _, key := range sorted(c.jobs) { // the engine keeps the order
 			if e := c.jobs[key]; fresh[key] == e.Timing() {
