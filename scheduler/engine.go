@@ -247,15 +247,15 @@ func newest(en *entry, first int64, now time.Time, budget *int) (Due, int64) {
 	}
 	*budget -= d.Older.Count
 	if next <= limit {
-		d.At = last(en.schedule, d.At, now)
-		d.Older.To = last(en.schedule, d.Older.To, d.At.Add(-1))
+		d.At = Last(en.schedule, d.At, now)
+		d.Older.To = Last(en.schedule, d.Older.To, d.At.Add(-1))
 		next = following(en.schedule, d.At)
 	}
 	return d, next
 }
 
-// last is the newest slot not after limit. There is one after from.
-func last(s Schedule, from, limit time.Time) time.Time {
+// Last is the newest slot not after limit. There is one after from.
+func Last(s Schedule, from, limit time.Time) time.Time {
 	// Next(low) is not after limit, Next(high) is.
 	low, high := from.UnixNano(), limit.UnixNano()
 	for high-low > 1 {

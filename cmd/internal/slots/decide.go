@@ -104,17 +104,20 @@ func (c *Core) decide(r *reign, e *Entry, d scheduler.Due, b *decision) {
 func (c *Core) decideOlder(r *reign, e *Entry, older scheduler.Range, b *decision) {
 	// The slots in time are the last ones of the row.
 	late, in := scheduler.Range{}, scheduler.Range{}
-	n := 0
-	for at := older.From; !at.IsZero() && !at.After(older.To) && n < scheduler.MaxOlder; at = e.Schedule.Next(at) {
+	at := older.From
+	if older.Count >= scheduler.MaxOlder {
+		if at = c.tail(r, e, older); at.After(older.From) {
+			to := scheduler.Last(e.Schedule, older.From.Add(-1), at.Add(-1))
+			late = scheduler.Range{From: older.From, To: to, Count: scheduler.MaxOlder}
+		}
+	}
+	for n := 0; !at.After(older.To) && n < scheduler.MaxOlder; at = e.Schedule.Next(at) {
 		n++
 		if c.inTime(r, e, at) {
 			grow(&in, at)
 		} else {
 			grow(&late, at)
 		}
-	}
-	if n < older.Count || n == scheduler.MaxOlder {
-		late, in = older, scheduler.Range{} // too many to look at one by one
 	}
 	if late.Count > 0 {
 		b.add(c.missed(r, e, late, c.whyMissed(r, late.From)))
@@ -126,7 +129,7 @@ func (c *Core) decideOlder(r *reign, e *Entry, older scheduler.Range, b *decisio
 		b.add(c.missed(r, e, in, "superseded"))
 		return
 	}
-	at := in.From
+	at = in.From
 	if extra := in.Count - maxCatchUp; extra > 0 {
 		skipped := scheduler.Range{}
 		for ; extra > 0; extra-- {
@@ -137,6 +140,32 @@ func (c *Core) decideOlder(r *reign, e *Entry, older scheduler.Range, b *decisio
 	}
 	for ; !at.IsZero() && !at.After(in.To); at = e.Schedule.Next(at) {
 		c.decideSlot(r, e, at, b)
+	}
+}
+
+// tail is where those slots of a long row begin that are looked at one by one:
+// all that may be in time, unless they are too many themselves.
+func (c *Core) tail(r *reign, e *Entry, row scheduler.Range) time.Time {
+	patience := e.CatchUp
+	if patience == jobs.CatchUpDefault {
+		patience = defaultCatchUp
+	}
+	from := c.now.Wall.Add(-max(patience, punctual) - max(r.opened.Sub(r.since), 0))
+	if from.After(row.To) {
+		from = row.To
+	}
+	if from.Before(row.From) {
+		from = row.From
+	}
+	for ; ; from = from.Add(row.To.Sub(from)/2 + 1) {
+		first := e.Schedule.Next(from.Add(-1))
+		n := 0
+		for at := first; !at.After(row.To) && n <= scheduler.MaxOlder; at = e.Schedule.Next(at) {
+			n++
+		}
+		if n <= scheduler.MaxOlder {
+			return first
+		}
 	}
 }
 
