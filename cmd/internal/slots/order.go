@@ -326,8 +326,14 @@ func (c *Core) unclear(r *reign, slot jobs.Slot) bool {
 }
 
 // claimExec claims an attempt of a command's slot; before it, in the same
-// write, stands what came before it.
+// write, stands what came before it. What no ledger would take is refused here:
+// the reign would ask for it for ever, and for nothing that comes after it.
 func (c *Core) claimExec(r *reign, ev Exec, rec jobs.Record, b jobs.Batch) {
+	rec = rec.Normal()
+	if err := rec.Validate(); err != nil {
+		c.do(Reply{ID: ev.ID, Err: busy(err.Error())})
+		return
+	}
 	if !ev.At.IsZero() {
 		if r.execs == nil {
 			r.execs = map[string]execMark{}
@@ -337,7 +343,6 @@ func (c *Core) claimExec(r *reign, ev Exec, rec jobs.Record, b jobs.Batch) {
 		r.execs[ev.Job] = m
 		b.Marks = append(b.Marks, jobs.Mark{Legion: ev.Legion, Node: rec.Slot.Node, Job: ev.Job, Timing: execTiming, At: ev.At, Term: r.term})
 	}
-	rec = rec.Normal()
 	b.Records = append(b.Records, rec)
 	r.claims[rec.Run] = rec
 	c.insist(r, b, c.answer(r, ev.ID, rec), func() {

@@ -3,6 +3,7 @@ package slots
 import (
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -319,6 +320,26 @@ func TestExecOnce(t *testing.T) {
 	}
 	if r := d.order(func(id uint64) Event { return Exec{ID: id, Legion: "g", Job: "j", At: next} }); !errors.Is(r.Err, ErrBusy) {
 		t.Errorf("in the name of a configured job: %+v", r)
+	}
+}
+
+// TestExecOfNonsense: what no ledger would take is refused, and holds up nothing.
+func TestExecOfNonsense(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, minutely)
+	d.reign(7)
+	for _, ev := range []Exec{
+		{Legion: "g", Job: "script", At: noon, Definition: strings.Repeat("x", jobs.MaxName+1)},
+		{Legion: "g", Job: "script", Definition: "\xff"},
+		{Legion: "g", Job: "script", At: time.Date(1969, 1, 1, 0, 0, 0, 0, time.UTC), Definition: "x"},
+	} {
+		r := d.order(func(id uint64) Event { ev.ID = id; return ev })
+		if !errors.Is(r.Err, ErrBusy) {
+			t.Errorf("%v %.10q: %+v", ev.At, ev.Definition, r)
+		}
+	}
+	if d.outcomes("script", jobs.Claimed) != 0 {
+		t.Errorf("written: %v", d.records)
 	}
 }
 
