@@ -44,6 +44,11 @@ const (
 	retainEvery   = time.Minute // a bounded piece of work each time
 	conflictAgain = time.Minute // between two complaints about a namesake
 
+	// keepLeast is how long finished runs stay, whatever is configured: a lord that
+	// was cut off asks what became of the slots of lost runs before it goes on with
+	// them, and another voter must know. The hour is for clocks that differ.
+	keepLeast = slots.LostBack + time.Hour
+
 	// A node without a cluster beats to itself.
 	lanBeat  = 300 * time.Millisecond
 	lanLease = 2 * time.Second
@@ -244,7 +249,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	}
 	dir := d.cfg.Node.StateDir
 	if d.store, err = ledger.Open(ledger.Config{
-		Dir: dir, Keep: d.cfg.Node.Keep, Damaged: func(err error) { d.damage(dir, err) },
+		Dir: dir, Keep: kept(d.cfg.Node), Damaged: func(err error) { d.damage(dir, err) },
 	}, now.Wall); err != nil {
 		return fmt.Errorf("%s: open the state directory: %w", d.cfg.Place("node.state_dir"), err)
 	}
@@ -688,6 +693,9 @@ func (d *Daemon) Addr() string {
 	}
 	return d.gossip.Addr()
 }
+
+// kept is how long finished runs stay in the ledger.
+func kept(n config.Node) time.Duration { return max(n.Keep, keepLeast) }
 
 // retain forgets old runs now and then.
 func (d *Daemon) retain(ctx context.Context) {
