@@ -50,7 +50,7 @@ func (s *Store) standing(records []jobs.Record) ([]jobs.Record, error) {
 		if !r.Voidable() {
 			continue
 		}
-		related, err := s.related(r)
+		related, err := s.About(r.Slot)
 		if err != nil {
 			return nil, err
 		}
@@ -66,25 +66,21 @@ func (s *Store) standing(records []jobs.Record) ([]jobs.Record, error) {
 }
 
 // maxWithin is how many later decisions within a row of missed slots are
-// looked at; one that stands makes it void.
+// looked at, the latest first; one that stands makes it void.
 const maxWithin = 100
 
-// related returns all that has a say in whether r stands: what there is about
-// its slot, and what a later lord decided about the slots of a row.
-func (s *Store) related(r jobs.Record) ([]jobs.Record, error) {
-	about := []jobs.Slot{r.Slot}
-	if r.Count > 1 {
-		within, err := queryRecords(context.Background(), s.readDB,
-			"SELECT "+runColumns+" FROM runs WHERE job = ? AND legion = ? AND at > ? AND at <= ? AND term > ? LIMIT ?",
-			r.Job, r.Legion, r.At.UnixMilli(), r.To.UnixMilli(), int64(r.Term), maxWithin)
-		if err != nil {
-			return nil, fmt.Errorf("look up a row of slots: %w", s.explain(err))
-		}
-		for _, o := range within {
-			about = append(about, o.Slot)
-		}
+// overruling returns the slots of a row that a later lord decided about.
+func (s *Store) overruling(row jobs.Record) (slots []jobs.Slot, err error) {
+	within, err := queryRecords(context.Background(), s.readDB,
+		"SELECT "+runColumns+" FROM runs WHERE job = ? AND legion = ? AND at > ? AND at <= ? AND term > ? ORDER BY term DESC LIMIT ?",
+		row.Job, row.Legion, row.At.UnixMilli(), row.To.UnixMilli(), int64(row.Term), maxWithin)
+	if err != nil {
+		return nil, fmt.Errorf("look up a row of slots: %w", s.explain(err))
 	}
-	return s.About(about...)
+	for _, r := range within {
+		slots = append(slots, r.Slot)
+	}
+	return slots, nil
 }
 
 // Within returns at most limit settled records, of the newest slots, that the
@@ -108,30 +104,42 @@ func (s *Store) Within(row jobs.Record, limit int) ([]jobs.Record, error) {
 }
 
 // About returns all that there is about slots, whether or not it stands: what
-// Slots returns, and what there is of the slots with which those rows of missed
-// slots begin that they are in.
+// Slots returns, and what there is of the rows of missed slots that they are in:
+// of the slots with which those begin, and of those that a later lord decided about.
 func (s *Store) About(slots ...jobs.Slot) ([]jobs.Record, error) {
-	known := map[jobs.Slot]bool{}
+	known, looked := map[jobs.Slot]bool{}, map[jobs.Key]bool{}
 	var about []jobs.Slot
-	add := func(slot jobs.Slot) {
-		if slot = slot.Normal(); !known[slot] {
-			known[slot] = true
-			about = append(about, slot)
+	add := func(slots ...jobs.Slot) {
+		for _, slot := range slots {
+			if slot = slot.Normal(); !known[slot] {
+				known[slot] = true
+				about = append(about, slot)
+			}
 		}
 	}
-	for _, slot := range slots {
-		add(slot)
+	add(slots...)
+	for i := 0; i < len(about); i++ { // which grows meanwhile
+		slot := about[i]
 		if slot.Manual != "" {
 			continue
 		}
 		rows, err := queryRecords(context.Background(), s.readDB,
-			"SELECT "+runColumns+" FROM runs WHERE job = ? AND legion = ? AND count > 1 AND at < ? AND until >= ?",
+			"SELECT "+runColumns+" FROM runs WHERE job = ? AND legion = ? AND count > 1 AND at <= ? AND until >= ?",
 			slot.Job, slot.Legion, slot.At.UnixMilli(), slot.At.UnixMilli())
 		if err != nil {
 			return nil, fmt.Errorf("look up rows of slots: %w", s.explain(err))
 		}
 		for _, row := range rows {
+			if looked[row.Key()] {
+				continue
+			}
+			looked[row.Key()] = true
+			later, err := s.overruling(row)
+			if err != nil {
+				return nil, err
+			}
 			add(row.Slot)
+			add(later...)
 		}
 	}
 	return s.Slots(about...)

@@ -90,16 +90,41 @@ func (s *store) raw(about []jobs.Slot) (all []jobs.Record) {
 	return all
 }
 
-// about is all that there is about slots, with the rows that they are in.
+// about is all that there is about slots, with the rows that they are in, and what
+// later lords decided about the slots of those.
 func (s *store) about(slots []jobs.Slot) []jobs.Record {
 	all := slices.Clone(slots)
-	for _, key := range s.sorted(s.rows) {
-		row := s.records[key]
-		if !slices.Contains(all, row.Slot) && slices.ContainsFunc(slots, row.Concerns) {
-			all = append(all, row.Slot)
+	rows, looked := s.sorted(s.rows), map[jobs.Key]bool{}
+	add := func(slot jobs.Slot) {
+		if !slices.Contains(all, slot) {
+			all = append(all, slot)
+		}
+	}
+	for i := 0; i < len(all); i++ { // which grows meanwhile
+		for _, key := range rows {
+			row := s.records[key]
+			if looked[key] || !row.Concerns(all[i].Normal()) {
+				continue
+			}
+			looked[key] = true
+			add(row.Slot)
+			for _, slot := range s.overruling(row) {
+				add(slot)
+			}
 		}
 	}
 	return s.raw(all)
+}
+
+// overruling returns the slots of a row that a later lord decided about.
+func (s *store) overruling(row jobs.Record) (found []jobs.Slot) {
+	for slot, keys := range s.slots {
+		if slot != row.Slot && row.Concerns(slot) && slices.ContainsFunc(keys, func(key jobs.Key) bool { return s.records[key].Term > row.Term }) {
+			found = append(found, slot)
+		}
+	}
+	slices.SortFunc(found, func(a, b jobs.Slot) int { return a.At.Compare(b.At) })
+	return found
 }
 
 // standing leaves out what is void.
@@ -108,16 +133,8 @@ func (s *store) standing(records []jobs.Record) []jobs.Record {
 		if !r.Voidable() {
 			return false
 		}
-		about := []jobs.Slot{r.Slot}
-		if r.Count > 1 {
-			for slot := range s.slots {
-				if slot != r.Slot && r.Concerns(slot) {
-					about = append(about, slot)
-				}
-			}
-		}
 		key := r.Key()
-		return !slices.ContainsFunc(jobs.Standing(s.about(about)), func(o jobs.Record) bool { return o.Key() == key })
+		return !slices.ContainsFunc(jobs.Standing(s.about([]jobs.Slot{r.Slot})), func(o jobs.Record) bool { return o.Key() == key })
 	})
 }
 
