@@ -1,7 +1,6 @@
 package slots
 
 import (
-	"slices"
 	"time"
 
 	"github.com/legion-cron/legion-cron/jobs"
@@ -159,7 +158,7 @@ func (c *Core) Account(now time.Time, rec jobs.Record) []jobs.Record {
 	// It is not under way, and whatever is started is first written down here:
 	// so it was never started, and never will be. But a disk that was lost has
 	// taken with it what was written on it.
-	if rec.State > jobs.Claimed || rec.Incarnation != c.cfg.Incarnation && !slices.Contains(c.cfg.Earlier, rec.Incarnation) {
+	if rec.State > jobs.Claimed || rec.Incarnation != c.cfg.Incarnation && !c.earlier(rec) {
 		return nil
 	}
 	rec.State, rec.Ended, rec.Reason = jobs.NeverStarted, now.UTC(), "the claim's answer was lost"

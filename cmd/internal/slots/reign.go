@@ -180,9 +180,9 @@ func (c *Core) adopt(r *reign, known []jobs.Record) error {
 			if !slices.ContainsFunc(c.queued[key], func(q jobs.Record) bool { return q.Run == rec.Run }) {
 				c.queued[key] = append(c.queued[key], rec)
 			}
-		case own && rec.State == jobs.Claimed:
-			// The lordship was lost between asking for the claim and hearing
-			// that it was committed.
+		case rec.State == jobs.Claimed && (own || c.earlier(rec)):
+			// The lordship was lost, or the agent killed, between asking for the
+			// claim and hearing that it was committed.
 			rec = c.neverStarted(rec, "the claim's answer was lost")
 			b.add(rec)
 			r.stray = append(r.stray, rec)
@@ -197,6 +197,12 @@ func (c *Core) adopt(r *reign, known []jobs.Record) error {
 	}
 	c.commit(r, b)
 	return nil
+}
+
+// earlier reports whether a record is of an agent of this node's that has ended,
+// and that wrote down here whatever it started.
+func (c *Core) earlier(rec jobs.Record) bool {
+	return rec.Node == c.cfg.Node && slices.Contains(c.cfg.Earlier, rec.Incarnation)
 }
 
 // ahead reports whether a slot is one that the engine has yet to come to: had

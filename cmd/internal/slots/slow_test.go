@@ -174,6 +174,36 @@ func TestEndOfAnEarlierClaim(t *testing.T) {
 	}
 }
 
+// TestClaimOfAnEarlierAgent: a claim of this node's before it was started again,
+// which a quorum has taken and this disk had not, was never started: what is started
+// is written down here first. So its slot goes on. Of one on a disk that was lost
+// nobody can say so.
+func TestClaimOfAnEarlierAgent(t *testing.T) {
+	t.Parallel()
+	for incarnation, want := range map[string]jobs.State{"i0": jobs.NeverStarted, "before the disk was lost": jobs.Claimed} {
+		d := newDesk(t, minutely)
+		claim := jobs.Record{
+			Slot: jobs.Slot{Legion: "g", Job: minutely.Name, At: noon.Truncate(time.Minute)}, Attempt: 1, Run: "r", State: jobs.Claimed, Term: 6,
+			Node: d.node, Incarnation: incarnation, Definition: minutely.Definition(), Scheduled: noon.Truncate(time.Minute),
+		}
+		state, err := jobs.Batch{
+			Records: []jobs.Record{claim},
+			Marks:   []jobs.Mark{{Legion: "g", Job: minutely.Name, Timing: minutely.Timing(), At: claim.At, Term: 6}},
+		}.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.step(Reign{legion.Reign{Legion: "g", Term: 7, States: []legion.VoterState{{Voter: "n2", State: state}}}})
+		d.step(Ready{Legion: "g", Term: 7})
+		if got := d.records[claim.Key()]; got.State != want {
+			t.Errorf("of %s: it is %v", incarnation, got)
+		}
+		if went := len(d.starts) == 1 && d.starts[0].Slot == claim.Slot && d.starts[0].Attempt == 2; went != (want == jobs.NeverStarted) {
+			t.Errorf("of %s: started %v", incarnation, d.starts)
+		}
+	}
+}
+
 // TestEndIsOnItsWay: a run that has ended here is not taken for alive by the
 // next reign, though its end is not on the disk yet.
 func TestEndIsOnItsWay(t *testing.T) {
