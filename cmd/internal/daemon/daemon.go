@@ -161,11 +161,17 @@ func entries(cfg *config.Config) (map[string]*slots.Entry, error) {
 	return all, nil
 }
 
+// whyStopping is why a node stands back that is told to stop.
+const whyStopping = "stopping"
+
 // standBack makes the node unfit for every legion; without a reason it is as
-// fit again as the rest allows.
+// fit again as the rest allows. One that stops stays unfit: it would be a lord
+// that begins nothing.
 func (d *Daemon) standBack(reason string) {
 	d.mu.Lock()
-	d.unfit = reason
+	if d.unfit != whyStopping {
+		d.unfit = reason
+	}
 	d.mu.Unlock()
 	d.reconfigure()
 }
@@ -650,7 +656,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	cfg := d.config()
 	d.log.Info("stopping", logging.Event("stopping"))
 	d.systemd.stopping()
-	d.standBack("stopping")
+	d.standBack(whyStopping)
 	d.foreman.close()
 	if !d.waitRuns(time.After(cfg.Node.StopTimeout)) {
 		d.log.Warn("stop_timeout has passed: stopping what still runs", zap.Duration("stop_timeout", cfg.Node.StopTimeout))

@@ -234,6 +234,48 @@ command = "until [ -e %s ]; do sleep 0.02; done"
 	}
 }
 
+// TestReloadWhileStopping: an agent that waits for its last runs does not become
+// lord again because its configuration is read: it would begin nothing.
+func TestReloadWhileStopping(t *testing.T) {
+	t.Parallel()
+	dir := shortDir(t)
+	n := startNode(t, dir, single+`
+[[job]]
+name = "long"
+legion = "foobar"
+schedule = "@lord"
+command = "sleep 600"
+`)
+	lord := func() string {
+		s, err := n.Status(context.Background())
+		if err != nil || len(s.Legions) == 0 {
+			t.Fatal(s, err)
+		}
+		return s.Legions[0].Lord
+	}
+	lab.Eventually(t, 10*time.Second, "the run", func() bool { return len(n.runs(control.RunsQuery{Outcome: "running"})) == 1 })
+	d, stopped := n.Daemon, make(chan error, 1)
+	n.Daemon = nil
+	go func() { stopped <- d.Stop(context.Background()) }()
+	lab.Eventually(t, 10*time.Second, "the lordship to be given up", func() bool { return lord() == "" })
+	if _, err := n.Client.Reload(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for range 25 { // it took no more than one, when it did
+		<-look.C
+		if by := lord(); by != "" {
+			t.Errorf("%s is lord again", by)
+			break
+		}
+	}
+	d.Kill()
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestKill: a second signal ends runs that do not end.
 func TestKill(t *testing.T) {
 	n := startNode(t, shortDir(t), single+`
