@@ -22,7 +22,9 @@ import (
 //   - A node that is that far ahead of so many voters that the rest is no quorum
 //     gives up its lordships and wins none: it could not have a slot written.
 //   - A node that a quorum of voters is that far ahead of ranks last as a lord,
-//     preempt or not, and is not ready for a throne that need not be given away.
+//     preempt or not, and is not ready for a throne that need not be given away;
+//     nor is one that does not know enough of their clocks to tell: it would win
+//     the throne, hear the others' clocks, and give it back, again and again.
 //     In a vacancy it stands only if nobody else has, for a lease.
 //
 // [ClusterLegion] has no slots, and of legions that do with less than a majority
@@ -88,6 +90,17 @@ func (c *Core) disbelieved(dated time.Time) bool {
 // node's.
 func (c *Core) behind() bool {
 	return c.clocksThat(func(r reading) bool { return c.earliest(r).After(c.now.Wall.Add(MaxAhead)) }) >= c.electorate.Quorum
+}
+
+// wellTimed reports whether enough of the voters' clocks are known to say that
+// this node's is neither ahead nor behind, whatever the others show.
+func (c *Core) wellTimed() bool {
+	others := len(c.electorate.Voters)
+	if c.voter() {
+		others--
+	}
+	n := c.clocksThat(func(r reading) bool { return !c.earliest(r).After(c.now.Wall.Add(MaxAhead)) })
+	return others-n < c.electorate.Quorum && c.believed(c.now.Wall)
 }
 
 // believed reports whether a quorum would take a write that is dated so.

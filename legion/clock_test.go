@@ -211,3 +211,30 @@ func TestMistimed(t *testing.T) {
 		}
 	}
 }
+
+// TestReadyByTheClocks: what the first answers leave open of the voters' clocks
+// takes no throne from a lord that may keep it. The next would give it back, and
+// when what was known of that one's clock is old it would be taken again.
+func TestReadyByTheClocks(t *testing.T) {
+	t.Parallel()
+	for _, by := range []time.Duration{-time.Hour, 0, time.Hour} {
+		c := newTestCore(State{Electorate: testElectorate()})
+		now := wrong(0, by)
+		acts := receive(c, now, "b", Offer{Legion: "g", Term: 1001, Rank: Rank{Effective: 1}}, 0, 1)
+		probes := sends[Probe](acts)
+		for i, s := range probes { // a, b, c: only the last one leaves nothing open
+			id := testConfig(s.To).Incarnation
+			h := Header{Cluster: ID{1}, Epoch: 1, From: s.To, Instance: id, Incarnation: id,
+				Seq: uint64(100 + i), Echo: s.Message.Seq, Wall: at(0).Wall.UnixMilli()}
+			for _, r := range sends[Ready](c.Step(now, Receive{Message{h, ProbeAck{Legion: "g", Why: Occupied}}})) {
+				if ready := r.Message.Body.(Ready).Ready; ready != (by == 0) {
+					t.Errorf("wrong by %v: ready %v when %s has answered", by, ready, s.To)
+				}
+				probes = nil
+			}
+		}
+		if probes != nil {
+			t.Errorf("wrong by %v: no answer", by)
+		}
+	}
+}

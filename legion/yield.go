@@ -373,8 +373,12 @@ func (c *Core) hearsVoter(h Header, b ProbeAck) {
 		return
 	}
 	own, fit := c.rank(t.legion) // not fit any more: told to stop, say
-	if c.timed(t.legion) && (c.ahead() || !t.must && c.behind()) {
+	switch {
+	case !c.timed(t.legion):
+	case c.ahead() || !t.must && c.behind():
 		fit = false
+	case !t.must && !c.wellTimed():
+		return // until another voter's clock is known
 	}
 	t.ready, t.until = true, c.in(c.lease())
 	if !fit {
