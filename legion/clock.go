@@ -133,10 +133,15 @@ func (c *Core) giveUpAhead() {
 }
 
 // giveUpDated gives up the lordships that have a write under way which will not
-// be taken for long: it was asked for by a clock that was ahead.
+// be taken for long: it was asked for by a clock that was ahead. Where not all
+// voters answer, those that do may be too few to say so; then it is the one that
+// a lease has passed and no quorum is known that would take it.
 func (c *Core) giveUpDated() {
 	for _, p := range slices.Clone(c.proposals) {
-		if p.fenced() && !p.committed && c.due(p.next) && c.timed(p.Legion) && c.disbelieved(p.Dated) {
+		if !p.fenced() || p.committed || !c.due(p.next) || !c.timed(p.Legion) {
+			continue
+		}
+		if c.disbelieved(p.Dated) || c.due(p.until) && !c.believed(p.Dated) {
 			c.forfeitTo(p.Legion, whyAhead)
 		}
 	}

@@ -238,3 +238,38 @@ func TestReadyByTheClocks(t *testing.T) {
 		}
 	}
 }
+
+// TestDatedAheadOfTheRest: with a voter away, one that is left decides whether a
+// write can be taken. A lord that it does not believe gives way: the other's
+// writes would be taken by both.
+func TestDatedAheadOfTheRest(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	term := elect(t, c)
+	delete(c.clocks, "c")
+	const beat = 300 * time.Millisecond
+	var gone []string
+	asked := false
+	for d := beat; d < 3*time.Second && gone == nil; d += beat {
+		acts := c.Step(wrong(d, time.Hour), Tick{})
+		for _, s := range sends[Beat](acts) {
+			if b := s.Message.Body.(Beat); s.To != "c" {
+				id := testConfig(s.To).Incarnation
+				h := Header{Cluster: ID{1}, Epoch: 1, From: s.To, Instance: id, Incarnation: id,
+					Seq: 1000 + s.Message.Seq, Echo: s.Message.Seq, Wall: at(d).Wall.UnixMilli()}
+				acts = append(acts, c.Step(wrong(d, time.Hour), Receive{Message{h, BeatAck{Version: b.Version, Extended: true}}})...)
+			}
+		}
+		if !asked {
+			asked = true
+			acts = append(acts, c.Step(wrong(d, time.Hour), Propose{ID: 1, Legion: "g", Term: term, Payload: []byte("x")})...)
+		}
+		if n := len(sends[Accept](acts)); n > 0 {
+			t.Errorf("sent to %d voters", n)
+		}
+		gone = gaveUp(acts)
+	}
+	if len(gone) != 1 || gone[0] != whyAhead {
+		t.Errorf("gives up %q", gone)
+	}
+}
