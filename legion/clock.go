@@ -75,15 +75,20 @@ func (c *Core) clocksThat(are func(r reading) bool) (n int) {
 
 // ahead reports whether this node's wall clock is so far ahead of the voters'
 // that no quorum would take a write of it.
-func (c *Core) ahead() bool { return c.disbelieved(c.now.Wall) }
+func (c *Core) ahead(legion string) bool { return c.disbelieved(legion, c.now.Wall) }
 
 // disbelieved reports whether no quorum would take a write that is dated so.
-func (c *Core) disbelieved(dated time.Time) bool {
+func (c *Core) disbelieved(legion string, dated time.Time) bool {
+	return len(c.electorate.Voters)-c.disbelievers(dated) < c.quorum(legion)
+}
+
+// disbelievers counts the voters that would not take a write that is dated so.
+func (c *Core) disbelievers(dated time.Time) int {
 	n := c.clocksThat(func(r reading) bool { return dated.After(c.latest(r).Add(MaxAhead)) })
 	if c.voter() && dated.After(c.now.Wall.Add(MaxAhead)) { // the clock was set back since
 		n++
 	}
-	return len(c.electorate.Voters)-n < c.electorate.Quorum
+	return n
 }
 
 // behind reports whether a quorum of voters have wall clocks far ahead of this
@@ -94,22 +99,22 @@ func (c *Core) behind() bool {
 
 // wellTimed reports whether enough of the voters' clocks are known to say that
 // this node's is neither ahead nor behind, whatever the others show.
-func (c *Core) wellTimed() bool {
+func (c *Core) wellTimed(legion string) bool {
 	others := len(c.electorate.Voters)
 	if c.voter() {
 		others--
 	}
 	n := c.clocksThat(func(r reading) bool { return !c.earliest(r).After(c.now.Wall.Add(MaxAhead)) })
-	return others-n < c.electorate.Quorum && c.believed(c.now.Wall)
+	return others-n < c.electorate.Quorum && c.believed(legion, c.now.Wall)
 }
 
 // believed reports whether a quorum would take a write that is dated so.
-func (c *Core) believed(dated time.Time) bool {
+func (c *Core) believed(legion string, dated time.Time) bool {
 	n := c.clocksThat(func(r reading) bool { return !dated.After(c.earliest(r).Add(MaxAhead)) })
 	if c.voter() {
 		n++
 	}
-	return n >= c.electorate.Quorum
+	return n >= c.quorum(legion)
 }
 
 // timed reports whether wall clocks matter for who is lord of a legion.
@@ -122,11 +127,11 @@ const (
 
 // giveUpAhead gives up the lordships whose slots could not be written.
 func (c *Core) giveUpAhead() {
-	if !c.ahead() {
+	if c.disbelievers(c.now.Wall) == 0 {
 		return
 	}
 	for _, l := range c.reigning() {
-		if c.timed(l.legion) {
+		if c.timed(l.legion) && c.ahead(l.legion) {
 			c.forfeitTo(l.legion, whyAhead)
 		}
 	}
@@ -141,7 +146,7 @@ func (c *Core) giveUpDated() {
 		if !p.fenced() || p.committed || !c.due(p.next) || !c.timed(p.Legion) {
 			continue
 		}
-		if c.disbelieved(p.Dated) || c.due(p.until) && !c.believed(p.Dated) {
+		if c.disbelieved(p.Legion, p.Dated) || c.due(p.until) && !c.believed(p.Legion, p.Dated) {
 			c.forfeitTo(p.Legion, whyAhead)
 		}
 	}
@@ -160,7 +165,7 @@ func (c *Core) forfeitTo(legion, reason string) {
 func (c *Core) mistimed(t *throne) string {
 	switch {
 	case !c.timed(t.Legion):
-	case c.ahead():
+	case c.ahead(t.Legion):
 		return whyAhead
 	case c.behind() && c.now.since(t.vacant) < c.lease():
 		return whyBehind

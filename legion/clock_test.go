@@ -133,16 +133,16 @@ func TestLateAnswer(t *testing.T) {
 	c.clocks["b"] = reading{wall: at(0).Wall, sent: at(0).Stamp(), heard: at(20 * time.Second).Stamp()}
 	c.clocks["c"] = c.clocks["b"]
 	c.now = at(20 * time.Second)
-	if c.ahead() || c.behind() {
+	if c.ahead("g") || c.behind() {
 		t.Error("what was said 20s ago is taken for what the clocks show")
 	}
-	if c.now = wrong(20*time.Second, MaxAhead+time.Second); !c.ahead() {
+	if c.now = wrong(20*time.Second, MaxAhead+time.Second); !c.ahead("g") {
 		t.Error("not ahead")
 	}
 	if c.now = wrong(20*time.Second, -20*time.Second-MaxAhead-time.Second); !c.behind() {
 		t.Error("not behind")
 	}
-	if c.now = wrong(20*time.Second+clockKept, time.Hour); c.ahead() {
+	if c.now = wrong(20*time.Second+clockKept, time.Hour); c.ahead("g") {
 		t.Error("what was said long ago counts")
 	}
 }
@@ -271,5 +271,29 @@ func TestDatedAheadOfTheRest(t *testing.T) {
 	}
 	if len(gone) != 1 || gone[0] != whyAhead {
 		t.Errorf("gives up %q", gone)
+	}
+}
+
+// TestAheadOfAnyOfAll: where a legion asks for all votes, one voter that would
+// not take a write is one too many, and another node is to be the lord.
+func TestAheadOfAnyOfAll(t *testing.T) {
+	t.Parallel()
+	for quorum, want := range map[int]int{2: 0, 3: 1} {
+		c := newTestCore(State{Electorate: testElectorate()})
+		term := elect(t, c)
+		for _, v := range c.electorate.Voters { // all have voted
+			c.lordships["g"].grants[v.Name] = at(0).Stamp()
+		}
+		c.clocks["c"] = reading{at(0).Wall.Add(-time.Hour), at(0).Stamp(), at(0).Stamp()}
+		part := c.cfg.Legions["g"]
+		part.Quorum = quorum
+		c.Step(at(0), Configure{Legions: map[string]Legion{"g": part}})
+		if _, ok := c.Trusted(at(0), "g", term); !ok {
+			t.Fatalf("quorum %d: not lord", quorum)
+		}
+		gone := gaveUp(c.Step(at(0), Propose{ID: 1, Legion: "g", Term: term, Payload: []byte("x")}))
+		if len(gone) != want {
+			t.Errorf("quorum %d: gives up %q", quorum, gone)
+		}
 	}
 }

@@ -390,7 +390,7 @@ func (c *Core) propose(ev Propose) {
 		if ev.Dated.IsZero() {
 			ev.Dated = c.now.Wall
 		}
-		if c.timed(ev.Legion) && c.disbelieved(ev.Dated) {
+		if c.timed(ev.Legion) && c.disbelieved(ev.Legion, ev.Dated) {
 			fail(whyAhead)
 			c.forfeitTo(ev.Legion, whyAhead)
 			return
@@ -426,7 +426,7 @@ func (c *Core) repeatProposals() {
 		if !c.due(p.next) {
 			return false
 		}
-		if p.fenced() && c.timed(p.Legion) && !c.believed(p.Dated) { // not yet: perhaps the answers are old
+		if p.fenced() && c.timed(p.Legion) && !c.believed(p.Legion, p.Dated) { // not yet: perhaps the answers are old
 			p.next = c.in(c.beatEvery() / 4)
 			return false
 		}

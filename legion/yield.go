@@ -375,9 +375,9 @@ func (c *Core) hearsVoter(h Header, b ProbeAck) {
 	own, fit := c.rank(t.legion) // not fit any more: told to stop, say
 	switch {
 	case !c.timed(t.legion):
-	case c.ahead() || !t.must && c.behind():
+	case c.ahead(t.legion) || !t.must && c.behind():
 		fit = false
-	case !t.must && !c.wellTimed():
+	case !t.must && !c.wellTimed(t.legion):
 		return // until another voter's clock is known
 	}
 	t.ready, t.until = true, c.in(c.lease())
