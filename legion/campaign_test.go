@@ -1,6 +1,8 @@
 package legion
 
 import (
+	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 )
@@ -65,5 +67,40 @@ func TestAnnouncedAgain(t *testing.T) {
 	receive(c, at(lost), "c", Ack{}, releases["c"], 51)
 	if c.Announcement().Seq != said+1 {
 		t.Error("announced again once more")
+	}
+}
+
+// TestForeignNodes: a node of another cluster on the same network holds up
+// nobody, be it better or lord of a legion of the same name.
+func TestForeignNodes(t *testing.T) {
+	t.Parallel()
+	theirs := *testElectorate()
+	theirs.Cluster, theirs.Voters = ID{9}, []Voter{{"e", ID{5}}, {"f", ID{6}}, {"g", ID{7}}}
+	cfg := testConfig("d") // without a vote, so that it goes by what is announced
+	c := New(cfg, State{Electorate: testElectorate()}, at(0), rand.New(rand.NewPCG(1, 1)))
+	for name, e := range map[string]*Electorate{"a": testElectorate(), "b": testElectorate(), "c": testElectorate(), "e": &theirs} {
+		id := testConfig(name).Instance
+		s := NodeState{Name: name, Instance: id, Incarnation: id, Seq: 1, Electorate: e}
+		if name == "e" {
+			s.Legions, s.Reigns = []Candidacy{{Legion: "g", Valor: 200, Fit: true}}, []Reigning{{"g", 5000}}
+		}
+		c.Step(at(0), Membership{name, id, true})
+		c.Step(at(0), Announced{s})
+	}
+	asks := 0
+	for d := time.Duration(0); d < 4*time.Second; d += 100 * time.Millisecond {
+		for _, s := range sends[Probe](c.Step(at(d), Tick{})) {
+			if s.Message.Body.(Probe).Legion == "g" {
+				asks++
+			}
+		}
+	}
+	if asks == 0 {
+		t.Error("does not stand")
+	}
+	if l := c.Status(at(time.Second)).Legions; !slices.ContainsFunc(l, func(l LegionStatus) bool {
+		return l.Legion == "g" && l.Lord == "" && slices.Equal(l.Succession, []string{"d"})
+	}) {
+		t.Errorf("status: %+v", l)
 	}
 }

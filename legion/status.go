@@ -124,6 +124,9 @@ func (c *Core) legionStatus(now Now, legion string, nodes []view) LegionStatus {
 		s.Term = max(t.Term, t.told)
 	}
 	for _, n := range nodes {
+		if e := n.Electorate; e != nil && e.Cluster != c.electorate.Cluster {
+			continue // it reigns over a legion of that name elsewhere
+		}
 		if term, ok := n.reigns[legion]; ok && term >= s.Term {
 			s.Lord, s.Term = n.Name, term
 		}
