@@ -126,7 +126,7 @@ func (e *Electorate) Check() error {
 		return fmt.Errorf("check electorate: %d voters, want 1 to %d", len(e.Voters), MaxVoters)
 	case e.Quorum < majority(len(e.Voters)) || e.Quorum > len(e.Voters):
 		return fmt.Errorf("check electorate: quorum %d of %d voters", e.Quorum, len(e.Voters))
-	case e.Beat <= 0 || e.Lease > MaxLease || share(e.Lease, holderShare) < 3*e.Beat:
+	case e.Beat <= 0 || e.Beat > MaxLease || e.Lease > MaxLease || share(e.Lease, holderShare) < 3*e.Beat:
 		return fmt.Errorf("check electorate: lease %v does not go with beat %v", e.Lease, e.Beat)
 	}
 	if e.Size < 0 || e.Size > MaxVoters {

@@ -116,6 +116,7 @@ func TestElectorateCheck(t *testing.T) {
 		"out of order":    func(e *Electorate) { slices.Reverse(e.Voters) },
 		"short lease":     func(e *Electorate) { e.Lease = 3 * e.Beat },
 		"no beat":         func(e *Electorate) { e.Beat = 0 },
+		"endless beat":    func(e *Electorate) { e.Beat = math.MaxInt64/2 + 1 },
 	} {
 		e := testElectorate()
 		if spoil(e); e.Check() == nil {
