@@ -45,7 +45,7 @@ func (p *presence) note(ev gossip.Event, now time.Duration) {
 	s := p.nodes[ev.Name]
 	if s == nil {
 		if len(p.nodes) >= maxKnown {
-			return
+			p.forget()
 		}
 		s = &sighting{}
 		p.nodes[ev.Name] = s
@@ -55,6 +55,18 @@ func (p *presence) note(ev gossip.Event, now time.Duration) {
 		s.since = now
 	}
 	s.Member, s.up = ev.Member, up
+}
+
+// forget makes room for one more: the node goes that has been away the longest.
+// One that is there is never given up for it; gossip has far fewer.
+func (p *presence) forget() {
+	oldest := ""
+	for name, s := range p.nodes {
+		if !s.up && (oldest == "" || s.since < p.nodes[oldest].since) {
+			oldest = name
+		}
+	}
+	delete(p.nodes, oldest)
 }
 
 // knows reports whether a node of that name was seen, alive or not.

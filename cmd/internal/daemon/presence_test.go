@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -67,5 +68,28 @@ func TestAwayWhenTheClockIsSet(t *testing.T) {
 	now.Boot += 21 * time.Second
 	if !away("down") || !away("not yet seen") {
 		t.Error("not away after 31 s")
+	}
+}
+
+// TestSeenAfterManyOthers: however many nodes of other names have come and gone,
+// one that is here is not taken for one that never was, whose runs are lost.
+func TestSeenAfterManyOthers(t *testing.T) {
+	t.Parallel()
+	p := newPresence(0)
+	see := func(name string, kind gossip.Kind, now time.Duration) {
+		p.note(gossip.Event{Kind: kind, Member: gossip.Member{Name: name, Incarnation: "i", Addr: name}}, now)
+	}
+	see("n1", gossip.Up, 0)
+	for i := range maxKnown {
+		see(fmt.Sprint(i), gossip.Down, time.Duration(i))
+	}
+	see("n2", gossip.Up, time.Hour)
+	for _, name := range []string{"n1", "n2"} {
+		if p.away(name, "i", 2*time.Hour) || p.addr(name) == "" {
+			t.Errorf("%s is not known", name)
+		}
+	}
+	if len(p.nodes) > maxKnown {
+		t.Errorf("%d nodes are remembered", len(p.nodes))
 	}
 }
