@@ -78,6 +78,8 @@ type (
 		Vote        bool
 		ForgetAfter time.Duration
 	}
+	// Counted says that the instance has counted on: see [Started].
+	Counted struct{ Starts uint64 }
 	// Forget asks the lord of [ClusterLegion] to remove a voter that is gone;
 	// any other node ignores it.
 	Forget struct{ Name string }
@@ -103,6 +105,7 @@ func (Stop) event()        {}
 func (Merged) event()      {}
 func (Settings) event()    {}
 func (Willing) event()     {}
+func (Counted) event()     {}
 func (Forget) event()      {}
 func (Refound) event()     {}
 

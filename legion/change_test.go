@@ -56,6 +56,34 @@ func TestCopiedDisk(t *testing.T) {
 	}
 }
 
+// TestCopyOfALivingDisk: a backup that was made in the life that was the last is
+// disowned if that one has counted on since. An announcement that was overtaken
+// is none of a copy.
+func TestCopyOfALivingDisk(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	hear := func(incarnation ID, seq, starts uint64) bool {
+		actions := c.Step(at(0), Announced{NodeState{Name: "b", Instance: ID{2}, Incarnation: incarnation, Seq: seq, Starts: starts}})
+		return len(sends[Disown](actions)) == 0
+	}
+	if !hear(ID{21}, 1, 4) || !hear(ID{21}, 3, 5) || !hear(ID{21}, 2, 4) {
+		t.Error("disowned while it lives")
+	}
+	if hear(ID{22}, 1, 5) {
+		t.Error("put back as it was when it counted 4, it is genuine")
+	}
+	if !hear(ID{23}, 1, 6) {
+		t.Error("disowned when it is restarted")
+	}
+	actions := c.Step(at(0), Counted{9})
+	for _, a := range actions {
+		if s, ok := a.(Announce); ok && s.State.Starts == 9 {
+			return
+		}
+	}
+	t.Errorf("its own count is not announced: %v", actions)
+}
+
 // follower is the electorate that follows testElectorate's, with another lease.
 func follower(lease time.Duration) Electorate {
 	next := testElectorate().with("", nil)

@@ -6,7 +6,8 @@ import "fmt"
 const maxInstances = 4096
 
 // A Started is what is known of an instance: the highest count of its starts,
-// and which incarnation that was. That of a voter is remembered on disk: a
+// and which incarnation that was. It counts on now and then while it lives, or a
+// backup of the life that was its last, put back, would look like a restart. That of a voter is remembered on disk: a
 // backup may be put back when every other node was restarted meanwhile.
 type Started struct {
 	Instance    ID     `cbor:"1,keyasint"`
@@ -38,7 +39,8 @@ func (c *Core) genuine(s *NodeState) bool {
 		seen, ok = Started{s.Instance, c.cfg.Starts, c.cfg.Incarnation}, true
 	}
 	switch {
-	case s.Starts < seen.Starts, s.Starts == seen.Starts && s.Incarnation != seen.Incarnation:
+	case s.Incarnation == seen.Incarnation && s.Starts <= seen.Starts: // perhaps overtaken by a later one
+	case s.Starts <= seen.Starts:
 		if !c.dead[s.Incarnation] {
 			c.bury(s.Incarnation)
 			c.note(Note{Event: "copy", Warn: true, Text: fmt.Sprintf(

@@ -10,13 +10,14 @@ import (
 )
 
 // A Config is what a node is and wants. It does not change while the node
-// lives, but for Legions and Checks (see [Configure]).
+// lives, but for Legions and Checks (see [Configure]), and Starts.
 type Config struct {
 	Name        string
 	Instance    ID
 	Incarnation ID
 	Software    string
 	// Starts counts the starts of the instance, this one included; 0: unknown.
+	// It grows while the node lives; see [Counted].
 	Starts uint64
 	// Vote says that the node is willing to be a voter; Size how many voters a
 	// new electorate is to have (1: the node founds one by itself).
@@ -264,6 +265,8 @@ func (c *Core) handle(ev Event) {
 		c.settings(ev)
 	case Willing:
 		c.cfg.Vote, c.cfg.ForgetAfter, c.changed = ev.Vote, ev.ForgetAfter, true
+	case Counted:
+		c.cfg.Starts, c.changed = ev.Starts, true
 	case Forget:
 		c.forget(ev.Name)
 	case Refound:

@@ -60,7 +60,7 @@ type NodeState struct {
 	Votes []VoteFor `cbor:"11,keyasint,omitempty"`
 	// Wall is the sender's time of day in Unix milliseconds at Seq.
 	Wall int64 `cbor:"12,keyasint,omitempty"`
-	// Starts is how often the instance has been started; see [Disowned].
+	// Starts is how often the instance has been started; see [Started].
 	Starts uint64 `cbor:"20,keyasint,omitempty"`
 	// Checks of the node, for people to see; the first MaxChecks of them.
 	Checks []Check `cbor:"13,keyasint,omitempty"`

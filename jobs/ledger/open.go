@@ -318,7 +318,8 @@ func check(ctx context.Context, c *sql.Conn, path string) error {
 
 // countStart makes the instance if there is none, and the start known for ever.
 func (s *Store) countStart(ctx context.Context) error {
-	return transact(ctx, s.writer, func() error {
+	var starts uint64
+	err := transact(ctx, s.writer, func() error {
 		err := s.writer.QueryRowContext(ctx, "SELECT value FROM meta WHERE name = 'instance'").Scan(&s.instance)
 		if errors.Is(err, sql.ErrNoRows) {
 			id, err := uuid.NewRandom()
@@ -332,12 +333,19 @@ func (s *Store) countStart(ctx context.Context) error {
 		} else if err != nil {
 			return err
 		}
-		err = s.writer.QueryRowContext(ctx, "UPDATE meta SET value = value + 1 WHERE name = 'starts' RETURNING value").Scan(&s.starts)
-		if err != nil {
-			return fmt.Errorf("count start: %w", err)
-		}
-		return nil
+		return s.count(ctx, &starts)
 	})
+	s.starts.Store(starts)
+	return err
+}
+
+// count counts one more, inside of a transaction.
+func (s *Store) count(ctx context.Context, starts *uint64) error {
+	err := s.writer.QueryRowContext(ctx, "UPDATE meta SET value = value + 1 WHERE name = 'starts' RETURNING value").Scan(starts)
+	if err != nil {
+		return fmt.Errorf("count start: %w", err)
+	}
+	return nil
 }
 
 // loadTables builds the image in memory of what is on disk.

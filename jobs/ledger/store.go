@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -70,7 +71,7 @@ type Store struct {
 	lock     *os.File // nil: closed
 	fresh    bool
 	instance string
-	starts   uint64
+	starts   atomic.Uint64
 
 	writing sync.Mutex // held over every transaction and by Close
 	writeDB *sql.DB
@@ -93,8 +94,26 @@ func (s *Store) Fresh() bool { return s.fresh }
 // Instance is the random id made with the file.
 func (s *Store) Instance() string { return s.instance }
 
-// Starts is how many times the file has been opened, this time included.
-func (s *Store) Starts() uint64 { return s.starts }
+// Starts is how many times the file has been opened, this time included, and
+// counted on.
+func (s *Store) Starts() uint64 { return s.starts.Load() }
+
+// CountOn makes Starts one more, durably. What was copied from the file before
+// then counts no more than this, however it is opened.
+func (s *Store) CountOn() error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if s.lock == nil {
+		return fmt.Errorf("write ledger: %w", os.ErrClosed)
+	}
+	ctx := context.Background()
+	var starts uint64
+	if err := s.explain(transact(ctx, s.writer, func() error { return s.count(ctx, &starts) })); err != nil {
+		return fmt.Errorf("write ledger: %w", err)
+	}
+	s.starts.Store(starts)
+	return nil
+}
 
 func (s *Store) statements() []**sql.Stmt {
 	p := &s.stmts

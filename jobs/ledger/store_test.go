@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -80,6 +81,30 @@ func TestStartsAndInstance(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestCountOn: a copy of the file as it was before, opened, does not count more
+// than the file has.
+func TestCountOn(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := mustOpen(t, dir)
+	copied := filepath.Join(t.TempDir(), "ledger.db")
+	if _, err := s.writer.ExecContext(context.Background(), "VACUUM INTO ?", copied); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CountOn(); err != nil || s.Starts() != 2 {
+		t.Fatalf("counts %d, %v", s.Starts(), err)
+	}
+	if c := mustOpen(t, filepath.Dir(copied)); c.Fresh() || c.Instance() != s.Instance() || c.Starts() > s.Starts() {
+		t.Errorf("the copy: fresh %v, counts %d", c.Fresh(), c.Starts())
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s = mustOpen(t, dir); s.Starts() != 3 {
+		t.Errorf("counts %d when it is opened again", s.Starts())
 	}
 }
 

@@ -42,6 +42,10 @@ const (
 	logStop       = 2 * time.Second
 	controlStop   = time.Second
 	retainEvery   = time.Minute // a bounded piece of work each time
+	// countEvery is between two counts that the others remember. What was promised
+	// since the last one is forgotten, unseen, if a backup from before is put back.
+	// Less costs writes, here and on the voters.
+	countEvery    = 10 * time.Minute
 	conflictAgain = time.Minute // between two complaints about a namesake
 
 	// keepLeast is how long finished runs stay, whatever is configured: a lord that
@@ -342,6 +346,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 		d.spawn("clocks", d.watchClocks, nil)
 		d.spawn("history", d.filler.run, nil)
 		d.spawn("refill", d.refills, nil)
+		d.spawn("count", d.countOn, nil)
 	}
 	d.systemd.ready()
 	d.log.Info("agent started", logging.Event("started"), zap.String("version", d.opts.Version),
@@ -702,6 +707,25 @@ func (d *Daemon) Addr() string {
 
 // kept is how long finished runs stay in the ledger.
 func kept(n config.Node) time.Duration { return max(n.Keep, keepLeast) }
+
+// countOn has the others remember that this state directory has got on, so that
+// a copy of it as it was before is known to be one.
+func (d *Daemon) countOn(ctx context.Context) {
+	t := time.NewTicker(countEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		if err := d.store.CountOn(); err != nil {
+			d.log.Warn("count on", zap.Error(err))
+			continue
+		}
+		d.protocol.post(legion.Counted{Starts: d.store.Starts()})
+	}
+}
 
 // retain forgets old runs now and then.
 func (d *Daemon) retain(ctx context.Context) {
