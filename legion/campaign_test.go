@@ -3,6 +3,7 @@ package legion
 import (
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -78,6 +79,7 @@ func TestForeignNodes(t *testing.T) {
 	theirs.Cluster, theirs.Voters = ID{9}, []Voter{{"e", ID{5}}, {"f", ID{6}}, {"g", ID{7}}}
 	cfg := testConfig("d") // without a vote, so that it goes by what is announced
 	c := New(cfg, State{Electorate: testElectorate()}, at(0), rand.New(rand.NewPCG(1, 1)))
+	var said []string
 	for name, e := range map[string]*Electorate{"a": testElectorate(), "b": testElectorate(), "c": testElectorate(), "e": &theirs} {
 		id := testConfig(name).Instance
 		s := NodeState{Name: name, Instance: id, Incarnation: id, Seq: 1, Electorate: e}
@@ -85,7 +87,14 @@ func TestForeignNodes(t *testing.T) {
 			s.Legions, s.Reigns = []Candidacy{{Legion: "g", Valor: 200, Fit: true}}, []Reigning{{"g", 5000}}
 		}
 		c.Step(at(0), Membership{name, id, true})
-		c.Step(at(0), Announced{s})
+		for _, act := range append(c.Step(at(0), Announced{s}), c.Step(at(0), Announced{s})...) {
+			if n, ok := act.(Note); ok && n.Event == "foreign" {
+				said = append(said, n.Text)
+			}
+		}
+	}
+	if len(said) != 1 || !strings.Contains(said[0], ForeignHelp) {
+		t.Errorf("says %q", said)
 	}
 	asks := 0
 	for d := time.Duration(0); d < 4*time.Second; d += 100 * time.Millisecond {

@@ -29,7 +29,7 @@ type amendments struct {
 	// As lord of the cluster.
 	change     *change
 	unfinished *Amendment // the votes told of it: it may have been chosen
-	wish       Settings   // of this node's file, if it was reloaded; zero: none
+	wish       Settings   // of this node's file, if it is to change the electorate; zero: none
 	forgotten  map[string]bool
 	nextChange Stamp
 }
@@ -112,9 +112,14 @@ func (c *Core) turnOver(old *Electorate) {
 }
 
 // takeUp begins a reign over the cluster: what may have been chosen before
-// must be finished first, the latest of them.
+// must be finished first, the latest of them. An electorate that a node founded
+// alone, and that was never changed, is only as its file was then: that node asks
+// for what its file says now, without being told to reload it.
 func (c *Core) takeUp(k *campaign) {
 	c.change, c.unfinished, c.wish, c.forgotten = nil, nil, Settings{}, nil
+	if e := c.electorate; e.Epoch == 1 && e.Size == 1 && c.voter() {
+		c.wish = Settings{c.cfg.Size, c.cfg.Beat, c.cfg.Lease}
+	}
 	c.nextChange = c.now.Stamp()
 	for _, a := range k.stored {
 		if a != nil && (c.unfinished == nil || a.Term > c.unfinished.Term) {

@@ -48,7 +48,7 @@ type founding struct {
 	dead    []ID            // rivals known to be refused
 	highest uint64
 	next    Stamp
-	foreign ID // cluster last complained about
+	foreign []ID // clusters complained about, the latest last
 }
 
 // found proposes a founding, carries on with one, and decides it.
@@ -270,6 +270,12 @@ func (c *Core) buried(cluster ID) {
 	f.dead = append(f.dead[max(0, len(f.dead)-maxRefused+1):], cluster)
 }
 
+// ForeignHelp says what to do about two clusters that hear each other. They do not
+// merge: each has promised and decided on its own. Nodes that ran alone before they
+// had a cluster have founded one each.
+const ForeignHelp = "they do not merge, and each runs the jobs of its legions; if they belong together, stop the agents of one, " +
+	"move their state directories away and start them again; if not, give them other keys"
+
 // learn takes an electorate that stands. A node that has accepted a founding
 // which might still stand elsewhere takes no other: only if the two share a
 // voter is it certain that its own never stood.
@@ -281,11 +287,10 @@ func (c *Core) learn(e *Electorate) {
 			c.adopt(e)
 		}
 	case c.electorate != nil:
-		if f.foreign != e.Cluster {
-			f.foreign = e.Cluster
-			c.note(Note{Event: "foreign", Warn: true, Text: fmt.Sprintf(
-				"a node of another cluster (%s, voters %s) is on this network; this one is %s: they do not merge, give them different keys",
-				e.Cluster, names(e.Voters), c.electorate.Cluster)})
+		if !slices.Contains(f.foreign, e.Cluster) {
+			f.foreign = append(f.foreign[max(0, len(f.foreign)-maxRefused+1):], e.Cluster)
+			c.note(Note{Event: "foreign", Warn: true, Text: fmt.Sprintf("nodes of another cluster are here, %s with voters %s; this one is %s: %s",
+				e.Cluster, names(e.Voters), c.electorate.Cluster, ForeignHelp)})
 		}
 	case f.Accepted != nil && f.Accepted.Electorate.Cluster != e.Cluster && !share1(f.Accepted.Electorate.Voters, e.Voters):
 		return

@@ -215,6 +215,16 @@ func electorateDrift(cl *config.Cluster, s legion.Status) (drift []string) {
 	return drift
 }
 
+// foreigners says which nodes follow another electorate than this one.
+func foreigners(s legion.Status) (all []string) {
+	for _, n := range s.Nodes {
+		if e := n.Electorate; e != nil && e.Cluster != s.Electorate.Cluster {
+			all = append(all, fmt.Sprintf("%s is of another cluster (%s): %s", n.Name, e.Cluster, legion.ForeignHelp))
+		}
+	}
+	return all
+}
+
 // electorate is what status says of it.
 func (b backend) electorate(s legion.Status) control.Cluster {
 	var out control.Cluster
@@ -232,7 +242,7 @@ func (b backend) electorate(s legion.Status) control.Cluster {
 			out.Lord = l.Lord
 		}
 	}
-	out.Drift = electorateDrift(b.d.config().Cluster, s)
+	out.Drift = append(electorateDrift(b.d.config().Cluster, s), foreigners(s)...)
 	for _, n := range s.Nodes {
 		if n.Name != b.d.name && e.Size > 0 && n.Size != e.Size {
 			out.Drift = append(out.Drift, fmt.Sprintf("cluster.size is %d in the file of %s, %d in the electorate", n.Size, n.Name, e.Size))

@@ -12,6 +12,7 @@ import (
 
 	"github.com/legion-cron/legion-cron/cmd/internal/control"
 	"github.com/legion-cron/legion-cron/cmd/internal/lab"
+	"github.com/legion-cron/legion-cron/legion"
 )
 
 // settled waits until the living agents agree on an electorate of n voters, all
@@ -91,6 +92,61 @@ func TestLostDisk(t *testing.T) {
 	before := len(c.lines())
 	lab.Eventually(t, 10*time.Second, "runs with two of three voters", func() bool { return len(c.lines()) > before+3 })
 	c.noDoubles()
+}
+
+// TestEachAlone: nodes that ran without [cluster] are clusters of their own. They
+// do not merge; they say so, and doing what they say makes them one.
+func TestEachAlone(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, tick)
+	together := map[*agent]string{}
+	for _, a := range c.agents {
+		c.end(a, syscall.SIGKILL)
+		if err := os.RemoveAll(filepath.Join(a.dir, "state")); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(a.dir, "config.toml")
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		together[a] = string(text)
+		begin, end := strings.Index(together[a], "[cluster]"), strings.Index(together[a], "[control]")
+		c.write(file, together[a][:begin]+together[a][end:], 0o600)
+		c.start(a)
+	}
+	for _, a := range c.agents {
+		lab.Eventually(t, 30*time.Second, a.name+" to be lord alone", func() bool {
+			s, err := a.status()
+			return err == nil && len(s.Legions) > 0 && s.Legions[0].Lord == a.name
+		})
+		c.end(a, syscall.SIGTERM)
+		c.write(filepath.Join(a.dir, "config.toml"), together[a], 0o600)
+	}
+	for _, a := range c.agents {
+		c.start(a)
+	}
+	for _, a := range c.agents {
+		lab.Eventually(t, 30*time.Second, a.name+" to speak of the others", func() bool {
+			s, err := a.status()
+			said := 0
+			for _, text := range s.Cluster.Drift {
+				if strings.Contains(text, legion.ForeignHelp) {
+					said++
+				}
+			}
+			return err == nil && said == 2
+		})
+	}
+	for _, a := range c.agents[1:] {
+		c.end(a, syscall.SIGTERM)
+		if err := os.Rename(filepath.Join(a.dir, "state"), filepath.Join(a.dir, "alone")); err != nil {
+			t.Fatal(err)
+		}
+		c.start(a)
+	}
+	c.settled(3, 30*time.Second)
+	c.waitLord("foobar", 10*time.Second)
 }
 
 // TestRestoredDisk: a node that comes back with an older state directory is

@@ -156,11 +156,11 @@ var mutations = []mutation{
 		{deciding, "old.At.After(m.At)", "false && old.At.After(m.At)"}}},
 	{"voters take what is dated ahead of their clocks, and lords whose clocks are ahead go on", false, []edit{
 		{voters, "if b.Term > 0 && b.Dated > c.now.Wall.Add(MaxAhead).UnixMilli() {", "if false {"},
-		{wallClock, "return len(c.electorate.Voters)-n < c.electorate.Quorum", "return n > 99"},
-		{wallClock, "return n >= c.electorate.Quorum", "return n >= 0"}}},
+		{wallClock, "return len(c.electorate.Voters)-c.disbelievers(dated) < c.quorum(legion)", "return c.disbelievers(dated) > 99"},
+		{wallClock, "return n >= c.quorum(legion)", "return n >= 0"}}},
 	{"a lord whose clock is ahead leaves its marks on its own disk", false, []edit{
-		{wallClock, "return len(c.electorate.Voters)-n < c.electorate.Quorum", "return n > 99"},
-		{wallClock, "return n >= c.electorate.Quorum", "return n >= 0"}}},
+		{wallClock, "return len(c.electorate.Voters)-c.disbelievers(dated) < c.quorum(legion)", "return c.disbelievers(dated) > 99"},
+		{wallClock, "return n >= c.quorum(legion)", "return n >= 0"}}},
 	{"a lord reads what one voter less than a quorum had written", false, []edit{
 		{lord, "States: k.states}", "States: k.states[:max(1, len(k.states)-1)]}"}}},
 	{"a slot goes on though something about it is on its way", false, []edit{

@@ -236,6 +236,8 @@ func (s *script) do(args []string) {
 	case "size":
 		size, _ := strconv.Atoi(args[1])
 		w.resettle(w.cluster(), legion.Settings{Size: size, Beat: w.Beat, Lease: w.Lease})
+	case "file": // what every node's says from its next start on
+		w.Size, _ = strconv.Atoi(strings.TrimPrefix(args[1], "size="))
 	case "refound":
 		w.named[args[1]].step(legion.Refound{})
 	case "voters":

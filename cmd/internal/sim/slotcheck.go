@@ -303,16 +303,23 @@ func (w *World) unsafe(l string) bool {
 	return slices.ContainsFunc(w.nodes, func(n *node) bool { return n.conf.Legions[l].Unsafe })
 }
 
-// underWay reports whether the run of r lives, or its slot waits for its turn:
-// either may take long. Where an hour was made up for there is a long queue, and
-// one of it is being claimed at any moment.
+// underWay reports whether the run of r lives, or its slot waits for its turn, or
+// has it this moment while others wait: all may take long.
 func (w *World) underWay(r jobs.Record) bool {
 	return slices.ContainsFunc(w.nodes, func(n *node) bool {
-		if n.up && w.check.silenced && r.State == jobs.Claimed && r.Node == n.conf.Name && n.trustedIn(r.Legion, r.Term) {
-			return true
+		waits := func() bool {
+			return slices.ContainsFunc(n.slots.Jobs(), func(v slots.View) bool { return v.Legion == r.Legion && v.Name == r.Job && v.Queued > 0 })
 		}
-		return n.up && (n.runs[r.Run] != nil || r.State == jobs.Queued && n.trusted(r.Legion) &&
-			slices.ContainsFunc(n.slots.Jobs(), func(v slots.View) bool { return v.Legion == r.Legion && v.Name == r.Job && v.Queued > 0 }))
+		switch {
+		case !n.up:
+			return false
+		case n.runs[r.Run] != nil:
+			return true
+		case r.State == jobs.Queued:
+			return n.trusted(r.Legion) && waits()
+		default:
+			return r.State == jobs.Claimed && r.Node == n.conf.Name && n.trustedIn(r.Legion, r.Term) && (w.check.silenced || waits())
+		}
 	})
 }
 
