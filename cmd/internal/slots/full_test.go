@@ -117,3 +117,33 @@ func TestUnsettledFit(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestLongestWaitFirst: where slots of several jobs wait for one mutex, no job goes
+// before another with a slot that is older.
+func TestLongestWaitFirst(t *testing.T) {
+	t.Parallel()
+	var js []jobs.Job
+	for _, name := range []string{"a", "z"} {
+		j := minutely
+		j.Name, j.Mutex, j.Overlap = name, "m", jobs.OverlapQueueAll
+		js = append(js, j)
+	}
+	d := newDesk(t, js...)
+	const want = "azzaza"
+	for i, name := range want {
+		at := noon.Truncate(time.Minute).Add(time.Duration(i-10) * time.Minute)
+		d.keep(jobs.Batch{Records: []jobs.Record{{
+			Slot: jobs.Slot{Legion: "g", Job: string(name), At: at}, Attempt: 1, Run: fmt.Sprint(i), State: jobs.Queued, Term: 3,
+			Node: "n2", Incarnation: "i2", Scheduled: at,
+		}}})
+	}
+	d.reign(7)
+	var order string
+	for i := 0; i < len(d.starts); i++ {
+		order += d.starts[i].Job
+		d.end(d.starts[i], jobs.Succeeded)
+	}
+	if order != want {
+		t.Errorf("started in the order %q", order)
+	}
+}

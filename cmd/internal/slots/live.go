@@ -1,6 +1,7 @@
 package slots
 
 import (
+	"slices"
 	"time"
 
 	"github.com/legion-cron/legion-cron/jobs"
@@ -24,12 +25,21 @@ func (c *Core) ended(rec jobs.Record) {
 	c.nextAll(r.legion)
 }
 
-// nextAll claims what waits in an owner's queues and is stopped by nothing any more.
+// nextAll claims what waits in an owner's queues and is stopped by nothing any more:
+// first what has waited longest, or a job that is always waiting might keep a mutex
+// from another for ever.
 func (c *Core) nextAll(owner string) {
+	var waiting []*Entry
 	for _, key := range sorted(c.queued) {
 		if e := c.jobs[key]; e != nil && e.Legion == owner {
-			c.next(e)
+			waiting = append(waiting, e)
 		}
+	}
+	slices.SortStableFunc(waiting, func(a, b *Entry) int {
+		return c.queued[a.Key()][0].Scheduled.Compare(c.queued[b.Key()][0].Scheduled)
+	})
+	for _, e := range waiting {
+		c.next(e)
 	}
 }
 
