@@ -75,6 +75,7 @@ type Daemon struct {
 	cfg     *config.Config
 	unfit   string     // why the node stands back from every legion; empty: it does not
 	telling sync.Mutex // held while the core is told of its part
+	reloads sync.Mutex // held while the configuration is read and applied
 	keysMu  sync.Mutex // one change of the keys at a time
 	// suspended says which legions the node stands back from for a while.
 	suspended map[string]*suspension
@@ -598,10 +599,13 @@ func (d *Daemon) warn(cfg *config.Config) {
 
 // Reloading tells whoever supervises the agent that it reloads, before the new
 // configuration is read; what it returns is to be called at the end, with what
-// is wrong, a line for each.
+// is wrong, a line for each. Until then it keeps others from reloading: what was
+// read last is in force.
 func (d *Daemon) Reloading() (over func(error)) {
+	d.reloads.Lock()
 	d.systemd.reloading()
 	return func(err error) {
+		defer d.reloads.Unlock()
 		defer d.systemd.ready()
 		if err == nil {
 			return

@@ -190,12 +190,21 @@ func (b backend) told(ctx context.Context, what string, rec jobs.Record) {
 // KillNode implements control.Commander.
 func (b backend) KillNode(ctx context.Context, run string) (string, error) {
 	rec, err := b.d.run(ctx, run)
-	switch {
-	case err != nil:
+	if err != nil {
 		return "", err
+	}
+	return killer(rec, b.Nodes(), b.LordOf)
+}
+
+// killer is the node that can end a run. One that waits for its turn is begun by
+// whoever is lord then, and not by the node that had it wait.
+func killer(rec jobs.Record, nodes []string, lordOf func(legionName string) (string, error)) (string, error) {
+	switch {
+	case rec.State == jobs.Queued && rec.Slot.Legion != "":
+		return lordOf(rec.Slot.Legion)
 	case rec.Node == "":
-		return "", noNode(run)
-	case rec.State.Settled() && !slices.Contains(b.Nodes(), rec.Node):
+		return "", noNode(rec.Run)
+	case rec.State.Settled() && !slices.Contains(nodes, rec.Node):
 		return "", ended(rec) // that its node is away as well does not matter
 	}
 	return rec.Node, nil
