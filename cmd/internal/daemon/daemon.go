@@ -42,6 +42,7 @@ const (
 	logStop       = 2 * time.Second
 	controlStop   = time.Second
 	retainEvery   = time.Minute // a bounded piece of work each time
+	retainAfter   = 10 * time.Minute
 	// countEvery is between two counts that the others remember. What was promised
 	// since the last one is forgotten, unseen, if a backup from before is put back.
 	// Less costs writes, here and on the voters.
@@ -731,18 +732,20 @@ func (d *Daemon) countOn(ctx context.Context) {
 	}
 }
 
-// retain forgets old runs now and then.
+// retain forgets old runs now and then. It cannot be undone, so it waits until the
+// clock may have been set after a start, and believes the earliest of all clocks.
 func (d *Daemon) retain(ctx context.Context) {
-	t := time.NewTicker(retainEvery)
+	t := time.NewTimer(retainAfter)
 	defer t.Stop()
 	for {
-		if err := d.store.Retain(d.clock().Wall); err != nil {
-			d.log.Warn("forget old runs", zap.Error(err))
-		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 		}
+		if err := d.store.Retain(d.presence.earliest(d.clock().Wall)); err != nil {
+			d.log.Warn("forget old runs", zap.Error(err))
+		}
+		t.Reset(retainEvery)
 	}
 }

@@ -103,6 +103,20 @@ func (p *presence) measured(name string, skew time.Duration, now time.Time) (tur
 	return was != (skew.Abs() > maxSkew)
 }
 
+// earliest is what the clock shows that is furthest behind, of this node and of
+// those that are here.
+func (p *presence) earliest(now time.Time) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	behind := time.Duration(0)
+	for _, s := range p.nodes {
+		if s.up {
+			behind = min(behind, s.skew)
+		}
+	}
+	return now.Add(behind)
+}
+
 // tried takes note that a node's clock could not be looked at.
 func (p *presence) tried(name string, now time.Time) {
 	p.mu.Lock()

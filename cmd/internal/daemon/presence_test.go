@@ -93,3 +93,22 @@ func TestSeenAfterManyOthers(t *testing.T) {
 		t.Errorf("%d nodes are remembered", len(p.nodes))
 	}
 }
+
+// TestEarliestClock: what cannot be undone is not done by a clock that is ahead of
+// another's.
+func TestEarliestClock(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	p := newPresence(0)
+	if !p.earliest(now).Equal(now) {
+		t.Error("alone it is its own")
+	}
+	for name, skew := range map[string]time.Duration{"n1": time.Hour, "n2": -time.Minute, "gone": -24 * time.Hour} {
+		p.note(gossip.Event{Kind: gossip.Up, Member: gossip.Member{Name: name}}, 0)
+		p.measured(name, skew, now)
+	}
+	p.note(gossip.Event{Kind: gossip.Down, Member: gossip.Member{Name: "gone"}}, 0)
+	if got := p.earliest(now); !got.Equal(now.Add(-time.Minute)) {
+		t.Errorf("it is %v", got)
+	}
+}
