@@ -53,11 +53,11 @@ func (c *checker) started(n *node, r jobs.Record) {
 }
 
 // goesOn checks that no attempt follows one that is said never to have started,
-// and did.
+// and did. Of those before that one this node may have old news.
 func (c *checker) goesOn(n *node, r jobs.Record) {
 	for _, before := range n.disk.store.raw([]jobs.Slot{r.Slot}) {
 		key := n.cluster() + "/" + r.Slot.String() + "#" + strconv.Itoa(before.Attempt)
-		if before.State == jobs.NeverStarted && c.slots.runs[before.Run] {
+		if before.Attempt == r.Attempt-1 && before.State == jobs.NeverStarted && c.slots.runs[before.Run] {
 			n.w.fail("P2: %s starts %v, after attempt %d, which %s had started", n.conf.Name, r, before.Attempt, c.slots.starts[key])
 		}
 	}
