@@ -394,6 +394,36 @@ func TestRotateKeys(t *testing.T) {
 	}
 }
 
+// However many keys go at once, none of them decrypts any more.
+func TestRemovedKeysAreGone(t *testing.T) {
+	t.Parallel()
+	ring := func(names string) (keys [][]byte) {
+		for _, c := range []byte(names) {
+			keys = append(keys, bytes.Repeat([]byte{c}, 16))
+		}
+		return keys
+	}
+	for _, test := range []struct{ old, new string }{
+		{"nab", "n"}, {"nabc", "n"}, {"nabk", "nk"}, {"nakb", "nk"}, {"abcd", "dx"}, {"nabcdef", "nf"},
+	} {
+		keyring, err := newKeyring(ring(test.old))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := &Node{keyring: keyring}
+		if err := n.SetKeys(ring(test.new)); err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, key := range keyring.GetKeys() {
+			got += string(key[:1])
+		}
+		if got != test.new {
+			t.Errorf("%s instead of %s: the keys are %s", test.new, test.old, got)
+		}
+	}
+}
+
 // A restart within the detection time is seen.
 func TestRestartAtSameAddress(t *testing.T) {
 	t.Parallel()

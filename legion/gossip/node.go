@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -341,7 +342,9 @@ func (n *Node) SetKeys(keys [][]byte) error {
 	if err := n.keyring.UseKey(keys[0]); err != nil {
 		return fmt.Errorf("set keys: %w", err)
 	}
-	for _, old := range n.keyring.GetKeys() {
+	// What GetKeys returns changes as keys are removed. From the last one on,
+	// nothing is moved that somebody is about to try.
+	for _, old := range slices.Backward(slices.Clone(n.keyring.GetKeys())) {
 		if !contains(keys, old) {
 			if err := n.keyring.RemoveKey(old); err != nil {
 				return fmt.Errorf("set keys: %w", err)
