@@ -28,6 +28,7 @@ func TestFind(t *testing.T) {
 		t.Error("a failed node counts as live")
 	}
 	tb.NotifyJoin(node)
+	tb.forget("b") // although it is there
 	tb.leave(goodbye{Name: "b", Incarnation: "n"})
 	if _, ok := tb.find("b"); ok {
 		t.Error("found a node that said goodbye")

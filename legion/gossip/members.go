@@ -119,8 +119,8 @@ func (t *table) leave(g goodbye) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.live[g.Name].Incarnation == g.Incarnation {
+		t.seen[g.Name] = &seen{Member: t.live[g.Name], left: g.Incarnation} // it may have been forgotten
 		delete(t.live, g.Name)
-		t.seen[g.Name].left = g.Incarnation
 		t.touch()
 	}
 }
