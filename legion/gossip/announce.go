@@ -202,6 +202,8 @@ func (n *Node) broadcast(a announcement) {
 // hear takes an announcement off the wire; relay says that it came alone and
 // so should be passed on.
 func (n *Node) hear(a announcement, relay bool) {
+	n.merging.Lock() // or an older one could overtake on another stream
+	defer n.merging.Unlock()
 	m, live := n.table.get(a.Origin)
 	if a.Held {
 		if live && n.states.news(a, m.Incarnation) {
@@ -255,6 +257,7 @@ func (n *Node) announceTo(name string) {
 	}
 }
 
+// merge hands an announcement over. n.merging is held since it was taken.
 func (n *Node) merge(a announcement) {
 	if n.cfg.Merge != nil && len(a.Body) > 0 {
 		n.cfg.Merge(bytes.Clone(a.Body)) // ours is told to others, theirs is theirs

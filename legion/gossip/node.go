@@ -46,6 +46,7 @@ type Node struct {
 	rumours   memberlist.TransmitLimitedQueue
 	table     *table
 	states    *states
+	merging   sync.Mutex // held while Config.Merge is called
 	calls     *calls
 	gate      gate
 	whoTime   time.Duration // wait for an answer to who
@@ -399,9 +400,11 @@ func (n *Node) tell(e Event) {
 		n.cfg.Member(e)
 	}
 	if e.Kind == Up {
+		n.merging.Lock()
 		if a, ok := n.states.up(e.Name, e.Incarnation); ok {
 			n.merge(a)
 		}
+		n.merging.Unlock()
 		n.introduce(e.Name)
 	}
 }

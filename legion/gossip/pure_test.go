@@ -2,10 +2,13 @@ package gossip
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -102,6 +105,40 @@ func TestStates(t *testing.T) {
 	}
 	if len(s.known) > maxMembers || len(s.early) > maxMembers {
 		t.Errorf("%d known and %d early: not bounded", len(s.known), len(s.early))
+	}
+}
+
+// Announcements that come on several streams at once are handed over in order.
+func TestMergeInOrder(t *testing.T) {
+	t.Parallel()
+	m, err := packMeta(meta{Instance: "i", Incarnation: "b-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told, last, overtaken uint64
+	n := &Node{table: newTable(Member{Name: "a"}), states: newStates("a", "a-1")}
+	n.cfg.Merge = func(state []byte) {
+		seq := binary.BigEndian.Uint64(state)
+		if told++; seq < last {
+			overtaken++
+		}
+		last = seq
+	}
+	n.table.NotifyJoin(&memberlist.Node{Name: "b", Addr: []byte{127, 0, 0, 1}, Port: 7, Meta: m})
+	var next atomic.Uint64
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for seq := next.Add(1); seq <= 2000; seq = next.Add(1) {
+				body := make([]byte, 100_000)
+				binary.BigEndian.PutUint64(body, seq)
+				n.hear(announcement{Origin: "b", Incarnation: "b-1", Seq: seq, Body: body}, false)
+			}
+		})
+	}
+	wg.Wait()
+	if told == 0 || overtaken > 0 || last != 2000 {
+		t.Errorf("%d times an older one after a newer, of %d; the last is %d", overtaken, told, last)
 	}
 }
 
