@@ -184,15 +184,16 @@ func wait(ctx context.Context, d time.Duration) bool {
 // is.
 func (n *Node) joinMissing(ctx context.Context) *round {
 	r := &round{}
-	addrs := append(n.resolvePeers(ctx, r), n.table.missing()...)
+	own := n.ownAddrs()
+	addrs := append(n.resolvePeers(ctx, r, own), n.table.missing()...)
 	if n.haunted() {
 		for _, m := range n.table.others() {
 			addrs = append(addrs, m.Addr)
 		}
-		addrs = slices.DeleteFunc(addrs, func(addr string) bool { return addr == n.Addr() })
 	} else {
 		addrs = slices.DeleteFunc(addrs, n.table.liveAt)
 	}
+	addrs = slices.DeleteFunc(addrs, own)
 	slices.Sort(addrs)
 	addrs = slices.Compact(addrs)
 
@@ -210,8 +211,34 @@ func (n *Node) joinMissing(ctx context.Context) *round {
 	return r
 }
 
+// ownAddrs tells this node's own addresses from others: the one it advertises
+// and, where it listens on all of the host's, those with its port. Debian has a
+// host's name at 127.0.1.1 on that host, and all nodes may have one list of peers.
+func (n *Node) ownAddrs() (own func(addr string) bool) {
+	bound := n.transport.bound()
+	var here []netip.Addr
+	if bound.Addr().IsUnspecified() {
+		addrs, _ := net.InterfaceAddrs() // without them a node knocks at its own door
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil {
+				here = append(here, p.Addr().Unmap())
+			}
+		}
+	}
+	return func(addr string) bool {
+		if addr == n.Addr() {
+			return true
+		}
+		a, err := netip.ParseAddrPort(addr)
+		if err != nil || a.Port() != bound.Port() || !bound.Addr().IsUnspecified() || bound.Addr().Is4() && !a.Addr().Is4() {
+			return false
+		}
+		return a.Addr().IsLoopback() || slices.Contains(here, a.Addr())
+	}
+}
+
 // resolvePeers lists the addresses of the configured peers.
-func (n *Node) resolvePeers(ctx context.Context, r *round) (addrs []string) {
+func (n *Node) resolvePeers(ctx context.Context, r *round, own func(addr string) bool) (addrs []string) {
 	var mu sync.Mutex
 	each(ctx, n.peers, func(p peer) {
 		found, err := n.resolve(ctx, p)
@@ -225,7 +252,7 @@ func (n *Node) resolvePeers(ctx context.Context, r *round) (addrs []string) {
 		mu.Lock()
 		defer mu.Unlock()
 		addrs = append(addrs, found...)
-		if len(found) == 0 || slices.ContainsFunc(found, func(addr string) bool { return addr != n.Addr() }) {
+		if len(found) == 0 || slices.ContainsFunc(found, func(addr string) bool { return !own(addr) }) {
 			r.peers = append(r.peers, p.String())
 		}
 	})

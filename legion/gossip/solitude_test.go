@@ -2,8 +2,10 @@ package gossip
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -107,5 +109,24 @@ func TestAloneWithAnotherKey(t *testing.T) {
 	eventually(t, "a says that it is alone", func() bool { return seen.Len() > 0 })
 	if got := seen.All()[0].Message; !strings.HasSuffix(got, b.Addr()+": no installed keys could decrypt the message") {
 		t.Errorf("it says %q", got)
+	}
+}
+
+// A node is not company for itself, though its name in the list of peers has
+// another address here than the one it advertises.
+func TestAloneAmongItsOwnAddresses(t *testing.T) {
+	t.Parallel()
+	cfg := config("a")
+	cfg.Bind, cfg.Advertise = "0.0.0.0:0", "127.0.0.1"
+	reserved := start(t, cfg)
+	_, port, _ := net.SplitHostPort(reserved.Addr())
+	reserved.crash()
+	cfg.Bind, cfg.Join = "0.0.0.0:"+port, []string{"a", "127.0.0.1:1"}
+	cfg.lookup = func(context.Context, string, string) ([]netip.Addr, error) {
+		return []netip.Addr{netip.MustParseAddr("127.0.1.1")}, nil // as in Debian's /etc/hosts
+	}
+	n := start(t, cfg)
+	if r := n.joinMissing(n.ctx); !r.alone() || r.String() != "127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused" {
+		t.Errorf("alone: %v, of %s", r.alone(), r)
 	}
 }
