@@ -191,6 +191,13 @@ func TestTableEvents(t *testing.T) {
 	if err := tb.NotifyAlive(&memberlist.Node{Name: "c", Meta: []byte("junk")}); err == nil {
 		t.Error("a stranger to this protocol was let in")
 	}
+	for _, name := range []string{"b\xff", "b\x00", "b\n"} { // the first costs all metrics, the second cannot stand in an environment
+		odd := node("1", 7)
+		odd.Name = name
+		if err := tb.NotifyAlive(odd); err == nil {
+			t.Errorf("a node of the name %q was let in", name)
+		}
+	}
 }
 
 func TestLogIsBounded(t *testing.T) {

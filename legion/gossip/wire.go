@@ -5,7 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -202,7 +205,11 @@ func check(v any) error {
 	return nil
 }
 
-func named(s string) bool { return s != "" && len(s) <= maxName }
+// named says whether s can name a node or its life. It is told to hooks, metrics
+// and logs, which cannot hold everything.
+func named(s string) bool {
+	return s != "" && len(s) <= maxName && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+}
 
 // packMeta is a version byte and the metadata; Start has bounded its strings.
 func packMeta(m meta) ([]byte, error) {
