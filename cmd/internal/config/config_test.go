@@ -212,6 +212,19 @@ tls_key = "/key"
 	}
 }
 
+// What others are told has the port that the node listens on, unless it says so.
+func TestAdvertisedPort(t *testing.T) {
+	t.Parallel()
+	for advertise, want := range map[string]string{
+		"": "", "192.0.2.1": "192.0.2.1:5000", "2001:db8::1": "[2001:db8::1]:5000", "192.0.2.1:6000": "192.0.2.1:6000",
+	} {
+		cfg, problems := parse("x.toml", "[cluster]\ninsecure = true\nbind = \"0.0.0.0:5000\"\nadvertise = \""+advertise+"\"\n")
+		if len(problems) > 0 || cfg.Cluster.Advertise != want {
+			t.Errorf("%q: %v, %+v; want %q", advertise, problems, cfg, want)
+		}
+	}
+}
+
 func TestLoopbackNeedsNoKeys(t *testing.T) {
 	t.Parallel()
 	for bind, needed := range map[string]bool{

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -61,8 +62,11 @@ func (l *loader) cluster(it *item) *Cluster {
 	t := l.open(it, "cluster")
 	c := defaultCluster()
 	before := len(l.problems)
-	read(t, "bind", &c.Bind, ipPort())
-	read(t, "advertise", &c.Advertise, optional(ipPort()))
+	read(t, "bind", &c.Bind, ipPort(defaultPort))
+	_, port, _ := net.SplitHostPort(c.Bind) // ipPort made it
+	if read(t, "advertise", &c.Advertise, optional(ipPort(port))) && unspecified(c.Advertise) {
+		t.fail(t.where("advertise"), "leave it out, or name one by which others reach this node", "%s is every address of whoever uses it", c.Advertise)
+	}
 	addressed := len(l.problems) == before
 
 	read(t, "join", &c.Join, list(peer))

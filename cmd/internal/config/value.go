@@ -394,10 +394,10 @@ func hostPort() parser[string] {
 	})
 }
 
-// ipPort is an address in figures; without a port it gets uWSGI's.
-func ipPort() parser[string] {
+// ipPort is an address in figures; without a port it gets fallback's.
+func ipPort(fallback string) parser[string] {
 	return parsed("a string", func(v string) (string, error) {
-		host, port, err := splitAddress(v, defaultPort)
+		host, port, err := splitAddress(v, fallback)
 		if err != nil {
 			return "", err
 		}
@@ -407,6 +407,12 @@ func ipPort() parser[string] {
 		}
 		return net.JoinHostPort(ip.Unmap().String(), port), nil
 	})
+}
+
+// unspecified reports whether the address stands for all of a host's.
+func unspecified(hostport string) bool {
+	addr, err := netip.ParseAddrPort(hostport)
+	return err == nil && addr.Addr().IsUnspecified()
 }
 
 // loopback reports whether only this host can reach the address. A name other
