@@ -38,7 +38,7 @@ var layers = map[string][]string{
 	"checks/probe":       {"checks"},
 
 	// The house around them.
-	"cmd/internal/config":   {"checks", "jobs", "jobs/runner", "legion", "scheduler", "scheduler/cronspec"},
+	"cmd/internal/config":   {"checks", "jobs", "jobs/runner", "legion", "legion/gossip", "scheduler", "scheduler/cronspec"},
 	"cmd/internal/control":  {},
 	"cmd/internal/guardian": {"jobs", "jobs/runner", "legion", "cmd/internal/hooks", "cmd/internal/logging"},
 	"cmd/internal/hooks":    {"jobs", "jobs/runner", "cmd/internal/logging"},

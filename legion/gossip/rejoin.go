@@ -66,6 +66,12 @@ func parseJoin(entries []string, ownPort uint16) ([]peer, error) {
 	return peers, nil
 }
 
+// CheckPeer says whether an entry can stand in Config.Join.
+func CheckPeer(entry string) error {
+	_, err := parsePeer(entry, defaultPort)
+	return err
+}
+
 func parsePeer(entry string, port uint16) (peer, error) {
 	if entry == mdnsWord {
 		return peer{mdns: true}, nil

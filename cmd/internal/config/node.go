@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/legion-cron/legion-cron/legion/gossip"
 	"github.com/legion-cron/legion-cron/scheduler/cronspec"
 )
 
@@ -122,8 +123,10 @@ func peer(r *reader, it *item) (string, bool) {
 		if err := notEmpty(v); err != nil {
 			return "", err
 		}
-		_, _, err := splitAddress(v, defaultPort)
-		return v, err
+		if _, _, err := splitAddress(v, defaultPort); err != nil {
+			return "", err
+		}
+		return v, gossip.CheckPeer(v)
 	})(r, it)
 }
 
