@@ -245,6 +245,7 @@ func (h *Herald) enter(p *posts, c *call) error {
 	over := c.Call
 	over.Event = Unlord
 	h.mu.Lock()
+	c.hooks = p.hooks[Lord] // a reload may have come since it was put
 	p.reign = &Will{over, p.hooks[Unlord]}
 	h.mu.Unlock()
 	h.Warden.Reign(*p.reign)

@@ -277,6 +277,27 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// TestReloadBefore: a reign that waits for its turn begins with the hooks of that
+// moment, and what it does by them is undone by theirs.
+func TestReloadBefore(t *testing.T) {
+	s := newStage(t)
+	s.Configure(on(map[string][]Hook{
+		Setup: s.cmds("until [ -e go ]; do sleep 0.01; done"),
+		Lord:  s.cmds("echo lord1 >> out"), Unlord: s.cmds("echo unlord1 >> out"),
+	}))
+	s.crown(1)
+	s.Configure(on(map[string][]Hook{Lord: s.cmds("echo lord2 >> out"), Unlord: s.cmds("echo unlord2 >> out")}))
+	if err := os.WriteFile(filepath.Join(s.dir, "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.wait("may go: <nil>")
+	s.depose(1, false)
+	s.wait("let go 1")
+	if got, want := s.wrote(), "lord2 unlord2"; got != want {
+		t.Errorf("wrote %q, want %q", got, want)
+	}
+}
+
 // TestFlood: of 50 MB that a hook writes a little comes to the log.
 func TestFlood(t *testing.T) {
 	s := newStage(t)
