@@ -108,6 +108,21 @@ func TestStates(t *testing.T) {
 	}
 }
 
+// Recorded questions for a ticket, asked again and again, keep nobody from asking.
+func TestTicketsForOthers(t *testing.T) {
+	t.Parallel()
+	c, now := newCalls(), time.Now()
+	for i := range uint64(2 * maxTickets) {
+		c.give(call{ID: i, From: "recorded"}, now)
+		if number := c.give(call{ID: i, From: "b"}, now); !c.redeem(call{ID: i, From: "b", Ticket: number}, now) {
+			t.Fatalf("after %d recorded ones b gets no ticket", i+1)
+		}
+	}
+	if len(c.tickets) > maxTickets {
+		t.Errorf("%d tickets: not bounded", len(c.tickets))
+	}
+}
+
 // Announcements that come on several streams at once are handed over in order.
 func TestMergeInOrder(t *testing.T) {
 	t.Parallel()
