@@ -30,16 +30,15 @@ func Named(name string) Probe {
 			return comm == name
 		}
 		// The kernel has cut the name.
-		return comm == name[:maxComm] && (firstArgument(p) == name || executable(p) == name)
+		return comm == name[:maxComm] && (started(p, name) || executable(p) == name)
 	})
 }
 
-func firstArgument(p procfs.Proc) string {
+// started reports whether the command line begins with a file of that name: a
+// script's stands behind its interpreter and what may be the interpreter's option.
+func started(p procfs.Proc, name string) bool {
 	args, err := p.CmdLine()
-	if err != nil || len(args) == 0 {
-		return ""
-	}
-	return filepath.Base(args[0])
+	return err == nil && slices.ContainsFunc(args[:min(len(args), 3)], func(arg string) bool { return filepath.Base(arg) == name })
 }
 
 func executable(p procfs.Proc) string {

@@ -76,20 +76,26 @@ func TestNamed(t *testing.T) {
 	says(t, "the cut name", Named(long[:maxComm]), "") // as the kernel has it
 	says(t, "another of the same beginning", Named(long+"x"), "no process")
 
-	script := filepath.Join(t.TempDir(), fmt.Sprint("script-", os.Getpid()))
-	if err := os.WriteFile(script, []byte("#!/bin/sh\nread line\n"), 0o755); err != nil {
-		t.Fatal(err)
+	for name, first := range map[string]string{
+		"script-":                              "#!/bin/sh",
+		"script-longer-than-the-kernel-keeps-": "#!/bin/sh",
+		"script-that-gives-an-option-":         "#!/bin/sh -e",
+	} {
+		script := filepath.Join(t.TempDir(), fmt.Sprint(name, os.Getpid()))
+		if err := os.WriteFile(script, []byte(first+"\nread line\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		run := exec.Command(script, "argument")
+		in, err := run.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := run.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { in.Close(); _ = run.Wait() }()
+		eventually(t, name+" has the name of its file", func() bool { return look(t, Named(filepath.Base(script))) == nil })
 	}
-	run := exec.Command(script)
-	in, err := run.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := run.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { in.Close(); _ = run.Wait() }()
-	eventually(t, "the script has the name of its file", func() bool { return look(t, Named(filepath.Base(script))) == nil })
 
 	says(t, "this process itself", Matching(regexp.MustCompile(regexp.QuoteMeta(strings.Join(os.Args, " "))+"$")), "no process matches")
 }
