@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"os/signal"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/legion-cron/legion-cron/cmd/internal/control"
 )
@@ -38,7 +40,7 @@ func newStatus() *cobra.Command {
 				return printJSON(w, s)
 			}
 			if *watch {
-				fmt.Fprint(w, "\x1b[H\x1b[2J")
+				wipe(w)
 			}
 			return printStatus(w, s, time.Now())
 		}
@@ -48,6 +50,18 @@ func newStatus() *cobra.Command {
 		return repeat(cmd.Context(), show)
 	}
 	return cmd
+}
+
+// wipe clears a terminal for what is shown next. Anything else gets an empty line
+// instead, and no control characters.
+func wipe(w io.Writer) {
+	text := "\n"
+	if f, ok := w.(*os.File); ok {
+		if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err == nil {
+			text = "\x1b[H\x1b[2J"
+		}
+	}
+	fmt.Fprint(w, text)
 }
 
 // repeat calls show every second until it fails or the user interrupts.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"io"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -121,5 +123,20 @@ warning: the clock of node2 differs by -700 ms
 `
 	if b.String() != want {
 		t.Errorf("status:\n%s\nwant:\n%s", &b, want)
+	}
+}
+
+// TestWipe: status --watch writes control characters to a terminal alone.
+func TestWipe(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	wipe(w)
+	w.Close()
+	if got, err := io.ReadAll(r); err != nil || string(got) != "\n" {
+		t.Errorf("a pipe gets %q, %v", got, err)
 	}
 }
