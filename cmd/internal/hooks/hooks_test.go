@@ -397,6 +397,35 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+// TestLookingDoesNotOccupy: who looks whether a guardian is there keeps none away.
+func TestLookingDoesNotOccupy(t *testing.T) {
+	lock := filepath.Join(t.TempDir(), "lock")
+	var looking sync.WaitGroup
+	defer looking.Wait()
+	done := make(chan struct{})
+	defer close(done)
+	looking.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				Occupied(lock)
+			}
+		}
+	})
+	for range 2000 {
+		release, err := Occupy(lock)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !Occupied(lock) {
+			t.Fatal("not occupied")
+		}
+		release()
+	}
+}
+
 // TestOccupied: a lord hook waits for the hooks of a guardian, of which there
 // may be several.
 func TestOccupied(t *testing.T) {
