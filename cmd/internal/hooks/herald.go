@@ -57,6 +57,7 @@ type Herald struct {
 // posts are one legion's hooks, and who calls them.
 type posts struct {
 	hooks        map[string][]Hook
+	gone         bool // the configuration does not name the legion any more
 	throne, news lane
 	reign        *Will // unlord hooks: entered and not left; only the throne's lane looks
 }
@@ -88,10 +89,13 @@ func (h *Herald) Configure(legions map[string]map[string][]Hook) {
 		h.legions = map[string]*posts{}
 	}
 	for name, p := range h.legions {
-		if legions[name] == nil && len(p.hooks) > 0 {
-			h.mourn(name, nil)
-			p.hooks = nil // a reign that has begun keeps its own
+		if legions[name] != nil {
+			continue
 		}
+		if len(p.hooks) > 0 {
+			h.mourn(name, nil)
+		}
+		p.hooks, p.gone = nil, true // a reign that has begun keeps its own
 	}
 	for name, hooks := range legions {
 		p, old := h.legions[name]
@@ -102,8 +106,9 @@ func (h *Herald) Configure(legions map[string]map[string][]Hook) {
 		if len(p.hooks[Death])+len(hooks[Death]) > 0 {
 			h.mourn(name, hooks[Death])
 		}
-		p.hooks = hooks
-		if !old && len(hooks[Setup]) > 0 {
+		fresh := !old || p.gone
+		p.hooks, p.gone = hooks, false
+		if fresh && len(hooks[Setup]) > 0 {
 			h.put(p, &p.throne, &call{Call: Call{Event: Setup, Legion: name}, hooks: hooks[Setup]})
 		}
 	}

@@ -277,6 +277,22 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// TestReloadAgain: a legion that comes back is set up again, even if it was gone
+// for one reload only.
+func TestReloadAgain(t *testing.T) {
+	s := newStage(t)
+	list := on(map[string][]Hook{Setup: s.cmds("echo setup >> out")})
+	for range 2 {
+		s.Configure(list)
+		s.Configure(list) // it is there already
+		s.Configure(nil)
+	}
+	s.Close()
+	if got, want := s.wrote(), "setup setup"; got != want {
+		t.Errorf("wrote %q, want %q", got, want)
+	}
+}
+
 // TestReloadBefore: a reign that waits for its turn begins with the hooks of that
 // moment, and what it does by them is undone by theirs.
 func TestReloadBefore(t *testing.T) {
