@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -149,6 +150,8 @@ func (l *loader) keysFile(from *item, path string) (keys [][]byte) {
 		switch {
 		case err != nil:
 			l.fail(at, "legion-cron keys generate makes one", "%s", err)
+		case slices.ContainsFunc(keys, func(k []byte) bool { return bytes.Equal(k, key) }):
+			l.fail(at, "", "the same key again") // to remove one of them would remove nothing
 		case len(keys) == maxKeys:
 			l.fail(at, "", "more than %d keys", maxKeys)
 			return keys
