@@ -89,7 +89,7 @@ func (d *Daemon) turnKeys(t keyTurn) (keys [][]byte, changed bool, err error) {
 	d.keysMu.Lock()
 	defer d.keysMu.Unlock()
 	cl := d.config().Cluster
-	if len(cl.Keys) == 0 {
+	if cl == nil || len(cl.Keys) == 0 { // as the file says by now; a change of that waits for a restart
 		return nil, false, errors.New("turn keys: this node has none, and does not encrypt")
 	}
 	keys, changed, err = turned(cl.Keys, t)
@@ -305,7 +305,7 @@ func (b backend) find(ctx context.Context, id string, force bool) (control.Key, 
 // turn has the cluster do one step, and returns what has come of it.
 func (b backend) turn(ctx context.Context, t keyTurn) (control.Keyring, error) {
 	d := b.d
-	if d.gossip == nil || len(d.config().Cluster.Keys) == 0 {
+	if cl := d.config().Cluster; d.gossip == nil || cl == nil || len(cl.Keys) == 0 {
 		return control.Keyring{}, control.Refused("set [cluster] keys_file and restart", "this node has no keys")
 	}
 	held, err := d.askAll(ctx, t)

@@ -1,6 +1,7 @@
 package daemon_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -181,4 +182,42 @@ func TestRotation(t *testing.T) {
 	}
 	c.start(lord)
 	lab.Eventually(t, 20*time.Second, "three members with the new key alone", func() bool { return c.alive(lord, 3) && c.alive(heir, 3) })
+}
+
+// TestKeysWithoutCluster: a reload of a file without [cluster] waits for a
+// restart, and until then the keys of others can be looked at.
+func TestKeysWithoutCluster(t *testing.T) {
+	var nodes []*node
+	var dirs, texts []string
+	join := ""
+	for i := range 2 {
+		dir := shortDir(t)
+		if err := os.WriteFile(filepath.Join(dir, "keys"), []byte("MDEyMzQ1Njc4OWFiY2RlZg==\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		text := strings.Replace(single, `"one"`, fmt.Sprintf("\"n%d\"", i+1), 1)
+		n := startNode(t, dir, text+fmt.Sprintf(`
+[cluster]
+bind = "127.0.0.1:0"
+size = 1
+vote = %v
+keys_file = "keys"
+join = [%s]
+`, i == 0, join))
+		join = fmt.Sprintf("%q", n.Addr())
+		nodes, dirs, texts = append(nodes, n), append(dirs, dir), append(texts, text)
+	}
+	lab.Eventually(t, 20*time.Second, "both have the key", func() bool {
+		ring, err := nodes[1].Keyring(context.Background())
+		return err == nil && len(ring.Keys) == 1 && len(ring.Keys[0].Nodes) == 2
+	})
+	if err := nodes[0].Daemon.Reload(context.Background(), load(t, dirs[0], texts[0])); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nodes[1].Keyring(context.Background()); err == nil || !strings.Contains(err.Error(), "n1: turn keys: this node has none") {
+		t.Errorf("asked from the other: %v", err)
+	}
+	if _, err := nodes[0].Keyring(context.Background()); err == nil || !strings.Contains(err.Error(), "this node has no keys") {
+		t.Errorf("asked there: %v", err)
+	}
 }
