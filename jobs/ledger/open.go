@@ -62,6 +62,8 @@ type Config struct {
 	// Damaged is told when a call finds that the file contradicts itself, be it
 	// one that only reads; nil: nobody. It must not block, nor use the Store.
 	Damaged func(error)
+	// Forgot is told of what Retain has removed, by Retain; nil: nobody.
+	Forgot func([]jobs.Record)
 }
 
 // The defaults of Config.

@@ -185,6 +185,12 @@ func (s *Store) Retain(now time.Time) error {
 
 // retainSome looks at the next chunk of old rows and reports whether there may be more.
 func (s *Store) retainSome(before int64) (more bool, err error) {
+	var forgotten []jobs.Record
+	defer func() { // what waits to be written does not wait for this as well
+		if err == nil && len(forgotten) > 0 && s.cfg.Forgot != nil {
+			s.cfg.Forgot(forgotten)
+		}
+	}()
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	if s.lock == nil {
@@ -201,6 +207,7 @@ func (s *Store) retainSome(before int64) (more bool, err error) {
 			gone, err := scanRecord(s.stmts.retain.QueryRowContext(ctx, row.id, s.cfg.KeepRuns-1))
 			if err == nil {
 				sums.add(gone, -1)
+				forgotten = append(forgotten, gone)
 			} else if !errors.Is(err, sql.ErrNoRows) {
 				return err
 			}

@@ -261,7 +261,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	}
 	dir := d.cfg.Node.StateDir
 	if d.store, err = ledger.Open(ledger.Config{
-		Dir: dir, Keep: kept(d.cfg.Node), Damaged: func(err error) { d.damage(dir, err) },
+		Dir: dir, Keep: kept(d.cfg.Node), Damaged: func(err error) { d.damage(dir, err) }, Forgot: d.forgot,
 	}, now.Wall); err != nil {
 		return fmt.Errorf("%s: open the state directory: %w", d.cfg.Place("node.state_dir"), err)
 	}

@@ -8,10 +8,13 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+	"go.uber.org/zap"
 
 	"github.com/legion-cron/legion-cron/cmd/internal/control"
+	"github.com/legion-cron/legion-cron/cmd/internal/logging"
 	"github.com/legion-cron/legion-cron/jobs"
 	"github.com/legion-cron/legion-cron/jobs/ledger"
+	"github.com/legion-cron/legion-cron/jobs/runner"
 )
 
 const runsHint = "legion-cron runs lists them"
@@ -66,4 +69,17 @@ func (b backend) Output(ctx context.Context, id string, follow bool) (func(io.Wr
 		return nil, control.NotFound("what legion-cron exec runs prints where it was called; of other runs it is kept as long as the run", "there is no output of run %s (%v)", id, rec.State)
 	}
 	return out, err
+}
+
+// forgot removes the output of runs that the ledger knows no more: nobody can ask
+// for it, and there is one for every run.
+func (d *Daemon) forgot(records []jobs.Record) {
+	for _, r := range records {
+		if _, err := uuid.Parse(r.Run); err != nil {
+			continue // another node may have named it, and no path is made of that
+		}
+		if err := runner.RemoveOutput(d.runs.outputPath(r.Run)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			d.log.Warn("forget an old run", logging.Run(r.Run), zap.Error(err))
+		}
+	}
 }

@@ -4,11 +4,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/legion-cron/legion-cron/cmd/internal/control"
 	"github.com/legion-cron/legion-cron/cmd/internal/lab"
+	"github.com/legion-cron/legion-cron/jobs/ledger"
 )
 
 // cli runs a verb against an agent. It returns what was printed and the exit code.
@@ -76,5 +79,43 @@ command = "echo begin; while ! test -e SHARED.go; do sleep 0.05; done; yes 01234
 	c.lab.CutHost(lord.host.Number)
 	if _, errs, code := c.cli(other, "logs", "talk"); code != 1 || !strings.Contains(errs, lord.name+" does not answer") {
 		t.Errorf("logs from a node that is cut off: exit %d, %s", code, errs)
+	}
+}
+
+// TestOutputIsForgotten: what a run printed is kept as long as its record, and no
+// longer.
+func TestOutputIsForgotten(t *testing.T) {
+	dir := shortDir(t)
+	n := startNode(t, dir, single+`
+[[job]]
+name = "talk"
+legion = "foobar"
+schedule = "0 0 1 1 *"
+max_output = 4096
+overlap = "allow"
+command = "yes 0123456789abcde | head -c 10000"
+`)
+	lab.Eventually(t, 20*time.Second, "more runs than are kept", func() bool {
+		_, _ = n.Trigger(t.Context(), "talk") // refused until there is a lord
+		return len(n.runs(control.RunsQuery{Outcome: "succeeded"})) > ledger.DefaultKeepRuns
+	})
+	lab.Eventually(t, 20*time.Second, "them to end", func() bool {
+		return len(n.runs(control.RunsQuery{Outcome: "succeeded"})) == len(n.runs(control.RunsQuery{}))
+	})
+	if err := n.Retain(time.Now().AddDate(10, 0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, r := range n.runs(control.RunsQuery{}) {
+		want = append(want, r.Run+".log")
+	}
+	slices.Sort(want)
+	var kept []string
+	left, err := os.ReadDir(filepath.Join(dir, "state", "output"))
+	for _, e := range left {
+		kept = append(kept, e.Name())
+	}
+	if err != nil || len(want) != ledger.DefaultKeepRuns || !slices.Equal(kept, want) {
+		t.Errorf("%v; of the runs %q there are the outputs %q", err, want, kept)
 	}
 }
