@@ -52,7 +52,9 @@ func (b backend) Exec(ctx context.Context, legionName string, ask control.ExecAs
 		}
 		return say(control.ExecVerdict{Unclaimed: unclaimed})
 	}
-	b.d.attend(ctx, rec, say, news)
+	if end := b.d.attend(ctx, rec, say, news); end.State == jobs.NeverStarted {
+		return control.Unavailable("try again", "the command was not begun: %s", end.Reason) // or it would pass for one that others run
+	}
 	return nil
 }
 
@@ -138,9 +140,9 @@ func (d *Daemon) tempo() (beat, lease time.Duration) {
 	return lanBeat, lanLease
 }
 
-// attend sees a command through that its caller runs, and writes down what
-// becomes of it.
-func (d *Daemon) attend(ctx context.Context, rec jobs.Record, say func(any) error, news <-chan control.ExecNews) {
+// attend sees a command through that its caller runs, writes down what becomes
+// of it, and returns that.
+func (d *Daemon) attend(ctx context.Context, rec jobs.Record, say func(any) error, news <-chan control.ExecNews) jobs.Record {
 	end := d.attendTo(ctx, rec, say, news)
 	end.Ended = d.clock().Wall.UTC()
 	d.scribe.put(end)
@@ -162,7 +164,10 @@ func (d *Daemon) attend(ctx context.Context, rec jobs.Record, say func(any) erro
 		fields = append(fields, zap.String("reason", end.Reason))
 	}
 	log("run "+end.State.String(), fields...)
-	_ = say(control.ExecNews{Recorded: true}) // the caller does not wait for ever
+	if end.State != jobs.NeverStarted {
+		_ = say(control.ExecNews{Recorded: true}) // the caller does not wait for ever
+	}
+	return end
 }
 
 // attendTo returns the last record but for the moment of its end.
@@ -180,7 +185,13 @@ func (d *Daemon) attendTo(ctx context.Context, rec jobs.Record, say func(any) er
 	soon, done := d.runs.await(ctx, rec, false) // its claim is enough, without the lordship
 	err = d.disk.write(soon, ledger.Writes{Records: []jobs.Record{rec}})
 	done()
-	if err != nil {
+	switch end := d.runs.unwanted(rec); {
+	case err == nil:
+	case ctx.Err() != nil:
+		return give(jobs.NeverStarted, "its caller was gone")
+	case end.why != "" && !end.lordless:
+		return give(jobs.NeverStarted, end.why)
+	default:
 		return give(jobs.NeverStarted, err.Error())
 	}
 	env := slices.DeleteFunc(environment(rec), func(v string) bool {

@@ -6,10 +6,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/legion-cron/legion-cron/cmd/internal/control"
+	"github.com/legion-cron/legion-cron/cmd/internal/daemon"
 	"github.com/legion-cron/legion-cron/cmd/internal/lab"
 )
 
@@ -161,5 +164,40 @@ func TestExec(t *testing.T) {
 	other = c.agents[2] // which has no valor
 	if _, errs, code := c.cli(other, "exec", "g", "--slot", "--name", "nobody", "--", "true"); code != 1 || !strings.Contains(errs, " is the lord, and has not claimed it") {
 		t.Errorf("a slot that nobody claims: exit %d, %s", code, errs)
+	}
+}
+
+// TestExecBeyondTheLimit: a caller whose command is not begun, though the slot is
+// its own, is told so: exit 0 would mean that another host runs it.
+func TestExecBeyondTheLimit(t *testing.T) {
+	n := startNode(t, shortDir(t), single)
+	lab.Eventually(t, 20*time.Second, "a lord", func() bool {
+		l, err := n.Lord(t.Context(), "foobar")
+		return err == nil && l.Here
+	})
+	exec := func(job string, run func()) (control.ExecVerdict, error) {
+		return n.Exec(t.Context(), "foobar", control.ExecAsk{Job: job, Definition: "d"}, func(v control.ExecVerdict, tell func(control.ExecNews), _ <-chan string) {
+			run()
+			tell(control.ExecNews{Ended: true})
+		})
+	}
+	begun, over := make(chan bool), make(chan bool)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer close(over)
+	for range daemon.MaxExecs {
+		wg.Go(func() {
+			if _, err := exec("many", func() { begun <- true; <-over }); err != nil {
+				t.Error(err)
+			}
+		})
+		<-begun
+	}
+	v, err := exec("more", func() { t.Error("it was run") })
+	if err == nil || !strings.Contains(err.Error(), "commands run already") {
+		t.Errorf("one more was answered %+v, %v", v, err)
+	}
+	if runs := n.runs(control.RunsQuery{Job: "more"}); len(runs) != 1 || runs[0].Outcome != "never started" {
+		t.Errorf("recorded %+v", runs)
 	}
 }
