@@ -212,6 +212,9 @@ func (d *Daemon) attendTo(ctx context.Context, rec jobs.Record, say func(any) er
 			case n.Failed != "":
 				return give(jobs.Failed, n.Failed)
 			case n.Ended:
+				if !credible(n) { // no ledger would take it, or nobody could read it
+					return give(jobs.Lost, "its caller told nonsense of its end")
+				}
 				rec.State, rec.ExitCode, rec.Signal = jobs.Succeeded, n.ExitCode, n.Died
 				switch {
 				case n.Died != "" && n.Died == sent:
@@ -231,6 +234,15 @@ func (d *Daemon) attendTo(ctx context.Context, rec jobs.Record, say func(any) er
 			return give(jobs.Lost, "the agent ended while it ran")
 		}
 	}
+}
+
+// credible reports whether a process can have ended like that.
+func credible(n control.ExecNews) bool {
+	if n.Died != "" {
+		sig, err := runner.ParseSignal(n.Died)
+		return err == nil && runner.SignalName(sig) == n.Died && n.ExitCode == -1
+	}
+	return n.ExitCode >= 0 && n.ExitCode <= 255
 }
 
 // admit takes in a command that is its caller's to run. Signals for it arrive

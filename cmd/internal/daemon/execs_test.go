@@ -201,3 +201,26 @@ func TestExecBeyondTheLimit(t *testing.T) {
 		t.Errorf("recorded %+v", runs)
 	}
 }
+
+// TestExecNonsense: what no ledger takes of a command's end is not written, but
+// that its end is not known.
+func TestExecNonsense(t *testing.T) {
+	n := startNode(t, shortDir(t), single)
+	lab.Eventually(t, 20*time.Second, "a lord", func() bool {
+		l, err := n.Lord(t.Context(), "foobar")
+		return err == nil && l.Here
+	})
+	for name, end := range map[string]control.ExecNews{
+		"signal": {Ended: true, ExitCode: -1, Died: strings.Repeat("KILL", 200)},
+		"code":   {Ended: true, ExitCode: 1 << 40},
+		"both":   {Ended: true, Died: "KILL"},
+	} {
+		_, err := n.Exec(t.Context(), "foobar", control.ExecAsk{Job: name, Definition: "d"}, func(_ control.ExecVerdict, tell func(control.ExecNews), _ <-chan string) {
+			tell(control.ExecNews{PID: 1})
+			tell(end)
+		})
+		if runs := n.runs(control.RunsQuery{Job: name}); err != nil || len(runs) != 1 || runs[0].Outcome != "lost" {
+			t.Errorf("%s: %v, recorded %+v", name, err, runs)
+		}
+	}
+}

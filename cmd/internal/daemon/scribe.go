@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/legion-cron/legion-cron/cmd/internal/logging"
 	"github.com/legion-cron/legion-cron/jobs"
 	"github.com/legion-cron/legion-cron/jobs/ledger"
 	"github.com/legion-cron/legion-cron/legion"
@@ -46,6 +47,10 @@ func (s *scribe) put(recs ...jobs.Record) {
 // publish has the voters know of records that this disk has.
 func (s *scribe) publish(recs ...jobs.Record) {
 	for _, r := range recs {
+		if err := r.Normal().Validate(); err != nil { // it would keep all that come after it from being sent
+			s.log.Error("no voter would take a record", logging.Run(r.Run), zap.Error(err))
+			continue
+		}
 		if !r.Slot.Local() && !s.lone() {
 			s.pending.Add(1)
 			s.queue.put(r)
