@@ -15,10 +15,15 @@ import (
 // notices room on a full disk sooner; more spares a broken one.
 const diskRetry = 500 * time.Millisecond
 
+// A durable returns from Write when all of it is on disk, or none.
+type durable interface {
+	Write(...ledger.Writes) error
+}
+
 // A disk writes to the ledger from one goroutine. Everything that waits is
 // written in one transaction, so its cost is shared.
 type disk struct {
-	store   *ledger.Store
+	store   durable
 	log     *zap.Logger
 	wrote   func([]jobs.Record) // told of records that are durable, not of those in batches
 	trouble func(string)        // told when writes fail, and with "" when they work again
@@ -31,7 +36,7 @@ type write struct {
 	done func(error) // called once, from the writing goroutine; must not block
 }
 
-func newDisk(store *ledger.Store, log *zap.Logger, trouble func(string)) *disk {
+func newDisk(store durable, log *zap.Logger, trouble func(string)) *disk {
 	return &disk{store: store, log: log, trouble: trouble, queue: newMailbox[write](), done: make(chan struct{})}
 }
 
@@ -79,11 +84,12 @@ func (d *disk) flush(ctx context.Context, group []write) {
 	told := false
 	for {
 		err := d.store.Write(all...)
+		if told && !errors.Is(err, ledger.ErrFull) { // whatever else is wrong with it
+			told = false
+			d.trouble("")
+		}
 		switch {
 		case err == nil:
-			if told {
-				d.trouble("")
-			}
 			for _, w := range group {
 				w.done(nil)
 				d.wrote(w.Records)
