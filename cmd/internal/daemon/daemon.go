@@ -115,7 +115,7 @@ type Daemon struct {
 	herald      *hooks.Herald
 	mustered    chan struct{} // holds a token when nodes may have come or gone
 	lords       *chronicle
-	ordering    sync.Mutex    // one order at a time
+	ordering    chan struct{} // full while an order is given: one at a time
 	ordered     chan struct{} // holds a token when the orders have changed
 	conflict    time.Time     // when a namesake was last complained about; only gossip looks
 
@@ -135,7 +135,7 @@ func New(cfg *config.Config, opts Options) (*Daemon, error) {
 	}
 	d := &Daemon{
 		opts: opts, clock: opts.Clock, cfg: cfg, name: cfg.Node.Name, lords: newChronicle(),
-		uncertified: make(chan struct{}, 1), mustered: make(chan struct{}, 1), ordered: make(chan struct{}, 1), recount: make(chan struct{}, 1), left: make(chan struct{}), merges: make(chan legion.Merge, 1),
+		uncertified: make(chan struct{}, 1), mustered: make(chan struct{}, 1), ordering: make(chan struct{}, 1), ordered: make(chan struct{}, 1), recount: make(chan struct{}, 1), left: make(chan struct{}), merges: make(chan legion.Merge, 1),
 		suspended: map[string]*suspension{},
 	}
 	if d.clock == nil {
@@ -331,9 +331,9 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	d.measured(d.cfg, all)
 	d.spawn("metrics", d.recallLasts, nil)
 	d.spawn("doubles", d.doubles.run, nil)
-	d.ordering.Lock() // an order may come already
+	d.ordering <- struct{}{} // an order may come already
 	d.foreman.post(slots.Drain{On: d.orders.Drained})
-	d.ordering.Unlock()
+	<-d.ordering
 	d.foreman.post(slots.Configure{Jobs: all})
 	d.onUndo("end suspensions", d.endSuspensions)
 	d.herald.Configure(hooksOf(d.cfg))

@@ -78,21 +78,45 @@ func (d *Daemon) loadOrders() error {
 	return nil
 }
 
-// order changes the orders, durably, and tells the core.
+// order changes the orders, durably, and tells the core. Where the disk takes
+// longer than ctx it may be done all the same, and what is on disk counts.
 func (d *Daemon) order(ctx context.Context, change func(*orders)) error {
-	d.ordering.Lock()
-	defer d.ordering.Unlock()
+	late := control.Unavailable("it may be done all the same: legion-cron status says; is its disk full?", "what was told by hand is not written yet")
+	select {
+	case d.ordering <- struct{}{}:
+	case <-ctx.Done(): // the one before is not
+		return late
+	}
 	d.mu.Lock()
 	next := d.orders.clone()
 	d.mu.Unlock()
 	change(&next)
 	b, err := json.Marshal(next)
 	if err != nil {
+		<-d.ordering
 		return fmt.Errorf("encode what was told by hand: %w", err)
 	}
-	if err := d.disk.write(ctx, ledger.Writes{Values: map[string][]byte{ordersKey: b}}); err != nil {
-		return control.Unavailable("it would be forgotten at the next start", "write what was told by hand: %v", err)
+	written := make(chan error, 1)
+	d.disk.put(ledger.Writes{Values: map[string][]byte{ordersKey: b}}, func(err error) {
+		if err == nil {
+			d.obey(next)
+		}
+		<-d.ordering
+		written <- err
+	})
+	select {
+	case err := <-written:
+		if err != nil {
+			return control.Unavailable("it would be forgotten at the next start", "write what was told by hand: %v", err)
+		}
+		return nil
+	case <-ctx.Done():
+		return late
 	}
+}
+
+// obey has orders count that are on disk. It does not wait.
+func (d *Daemon) obey(next orders) {
 	d.mu.Lock()
 	d.orders = next
 	d.mu.Unlock()
@@ -102,7 +126,6 @@ func (d *Daemon) order(ctx context.Context, change func(*orders)) error {
 	case d.ordered <- struct{}{}:
 	default:
 	}
-	return nil
 }
 
 // watchOrders ends those whose time has come.
