@@ -17,13 +17,16 @@ import (
 // Limits of what passes between nodes.
 const (
 	routeTimeout = 5 * time.Second // until an answer begins
-	maxPiece     = 128 << 10       // bytes of an answer that travel together
-	maxWindow    = 8               // pieces that wait for a slow reader
-	maxFlows     = 64              // long answers at a time, in each direction
-	keepAlive    = 5 * time.Second // between two signs of life of a long answer
-	flowLost     = 4 * keepAlive   // without one it is over
-	fullPause    = 50 * time.Millisecond
-	maxParcel    = 1 << 20 // encoded
+	// moveTimeout is the same of what waits for lordships to move, hooks and all, or
+	// for the electorate to change. It is shorter than a whole request may take.
+	moveTimeout = serveTimeout - routeTimeout
+	maxPiece    = 128 << 10       // bytes of an answer that travel together
+	maxWindow   = 8               // pieces that wait for a slow reader
+	maxFlows    = 64              // long answers at a time, in each direction
+	keepAlive   = 5 * time.Second // between two signs of life of a long answer
+	flowLost    = 4 * keepAlive   // without one it is over
+	fullPause   = 50 * time.Millisecond
+	maxParcel   = 1 << 20 // encoded
 )
 
 // A Call asks a node a question and returns its answer.
@@ -105,9 +108,25 @@ const (
 )
 
 type (
-	routedKey struct{}
-	askerKey  struct{}
+	routedKey   struct{}
+	askerKey    struct{}
+	patienceKey struct{}
 )
+
+// patiently has h's requests to other nodes wait for moveTimeout.
+func patiently(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), patienceKey{}, moveTimeout)))
+	})
+}
+
+// patienceOf is how long a request to another node waits for its answer to begin.
+func patienceOf(ctx context.Context) time.Duration {
+	if d, ok := ctx.Value(patienceKey{}).(time.Duration); ok {
+		return d
+	}
+	return routeTimeout
+}
 
 // RoutedFrom names the node that a request was routed from. Such a request is
 // for this node: it is answered here or refused, and never routed again.
@@ -149,7 +168,7 @@ func (c *Courier) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	rec, err := c.send(r.Context(), r.URL.Host, p)
+	rec, err := c.send(r.Context(), r.URL.Host, p, patienceOf(r.Context()))
 	if err != nil || !rec.More {
 		in.Close()
 	}
@@ -185,8 +204,8 @@ func (c *Courier) Reach(r *http.Request, node string) (*http.Response, error) {
 }
 
 // send asks a node about one parcel.
-func (c *Courier) send(ctx context.Context, node string, p parcel) (receipt, error) {
-	ctx, cancel := context.WithTimeout(ctx, routeTimeout)
+func (c *Courier) send(ctx context.Context, node string, p parcel, limit time.Duration) (receipt, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	defer context.AfterFunc(c.ctx, cancel)()
 	var rec receipt

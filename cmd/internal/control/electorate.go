@@ -29,8 +29,8 @@ type Steward interface {
 
 // steward are the resources of a Steward.
 func steward(b Backend, rs routes) {
-	rs.post("/v1/node/leave", func(r *http.Request) (any, error) { return b.Leave(r.Context()) })
-	rs.post("/v1/node/refound", func(r *http.Request) (any, error) {
+	rs.slow(here, "/v1/node/leave", func(r *http.Request) (any, error) { return b.Leave(r.Context()) })
+	rs.slow(here, "/v1/node/refound", func(r *http.Request) (any, error) {
 		return b.Refound(r.Context(), r.URL.Query().Get("force") == "true")
 	})
 	lord := func(*http.Request) (string, error) {
@@ -41,7 +41,7 @@ func steward(b Backend, rs routes) {
 		}
 		return name, nil
 	}
-	rs.at(lord, http.MethodPost, "/v1/members/{name}/forget", func(r *http.Request) (any, error) {
+	rs.slow(lord, "/v1/members/{name}/forget", func(r *http.Request) (any, error) {
 		return b.Forget(r.Context(), r.PathValue("name"))
 	})
 }

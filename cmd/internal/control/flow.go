@@ -227,7 +227,7 @@ func (o *outflow) push(p parcel) error {
 	p.Stream, p.Seq = o.stream, o.seq
 	lost := time.Now().Add(flowLost)
 	for {
-		rec, err := o.c.send(o.ctx, o.to, p)
+		rec, err := o.c.send(o.ctx, o.to, p, routeTimeout)
 		if err == nil && rec.State == full {
 			lost = time.Now().Add(flowLost) // there, and slow
 		}

@@ -128,6 +128,11 @@ func (rs routes) at(where place, method, path string, answer func(*http.Request)
 	rs.mux.Handle(path, only(method, at(rs, where, answering(answer))))
 }
 
+// slow adds one that answers when lordships have moved, or voters changed.
+func (rs routes) slow(where place, path string, answer func(*http.Request) (any, error)) {
+	rs.mux.Handle(path, only(http.MethodPost, patiently(at(rs, where, answering(answer)))))
+}
+
 // only lets one method through, and tells all others what is allowed.
 func only(method string, h http.Handler) http.Handler {
 	allow := []string{method}

@@ -392,3 +392,56 @@ func FuzzCourier(f *testing.F) {
 		c.Serve(t.Context(), "x", question)
 	})
 }
+
+// A slowman is a townsman whose lordships and voters take their time to change.
+type slowman struct {
+	townsman
+	time.Duration
+}
+
+func (m slowman) LordOf(string) (string, error) { return "b", nil }
+
+func (m slowman) dawdle(ctx context.Context) error {
+	select {
+	case <-time.After(m.Duration): // of the bubble
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (m slowman) Drain(ctx context.Context, drained, now bool) (Drained, error) {
+	return Drained{Node: m.name}, m.dawdle(ctx)
+}
+
+func (m slowman) StepDown(ctx context.Context, q StepDownQuery) (SteppedDown, error) {
+	return SteppedDown{From: m.name}, m.dawdle(ctx)
+}
+
+func (m slowman) Leave(ctx context.Context) (Electorate, error) {
+	return Electorate{}, m.dawdle(ctx)
+}
+
+func (m slowman) Forget(ctx context.Context, node string) (Electorate, error) {
+	return Electorate{}, m.dawdle(ctx)
+}
+
+// What waits for lordships to move, hooks and all, or for the electorate to change
+// may take as long on another node as on this one.
+func TestRouteWaitsForMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tn := newTown()
+		var a http.Handler
+		for _, node := range []string{"b", "a"} {
+			a = Handler(slowman{townsman{&backend{}, tn, node}, 40 * time.Second})
+			tn.settle(t, node, a)
+		}
+		for _, path := range []string{"/v1/node/drain?node=b", "/v1/legions/g/step-down", "/v1/node/leave?node=b", "/v1/members/x/forget"} {
+			w := httptest.NewRecorder()
+			a.ServeHTTP(w, httptest.NewRequest(http.MethodPost, path, nil))
+			if w.Code != http.StatusOK {
+				t.Errorf("%s: %d %s", path, w.Code, w.Body)
+			}
+		}
+	})
+}

@@ -54,7 +54,7 @@ type Marshal interface {
 
 // marshal are the resources of a Marshal.
 func marshal(b Backend, rs routes) {
-	rs.at(lordOf(rs), http.MethodPost, "/v1/legions/{name}/step-down", func(r *http.Request) (any, error) {
+	rs.slow(lordOf(rs), "/v1/legions/{name}/step-down", func(r *http.Request) (any, error) {
 		v := r.URL.Query()
 		q := StepDownQuery{Legion: r.PathValue("name"), To: v.Get("to")}
 		if text := v.Get("for"); text != "" {
@@ -65,7 +65,7 @@ func marshal(b Backend, rs routes) {
 		}
 		return b.StepDown(r.Context(), q)
 	})
-	rs.post("/v1/node/drain", func(r *http.Request) (any, error) {
+	rs.slow(here, "/v1/node/drain", func(r *http.Request) (any, error) {
 		return b.Drain(r.Context(), true, r.URL.Query().Get("now") == "true")
 	})
 	rs.post("/v1/node/undrain", func(r *http.Request) (any, error) { return b.Drain(r.Context(), false, false) })
