@@ -274,6 +274,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 		defer cancel()
 		return d.host.Close(ctx)
 	})
+	d.spawn("burying", d.host.ReapOrphans, nil)
 	orphans, err := d.orphans(ctx)
 	if err != nil {
 		return err
