@@ -272,7 +272,11 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	d.onUndo("close runner", func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), sweepTimeout)
 		defer cancel()
-		return d.host.Close(ctx)
+		if err := d.host.Close(ctx); err != nil {
+			return err
+		}
+		d.part()
+		return nil
 	})
 	d.spawn("burying", d.host.ReapOrphans, nil)
 	orphans, err := d.orphans(ctx)
@@ -536,20 +540,29 @@ func (d *Daemon) member(ev gossip.Event) {
 	d.protocol.post(legion.Membership{Name: ev.Name, Incarnation: id, Alive: up})
 }
 
+// Values of the ledger: the incarnations of this instance, newest first, whose
+// names what they left carries; and those that left nothing.
+const (
+	incarnationsKey  = "incarnations"
+	partedKey        = "parted"
+	keptIncarnations = 16
+)
+
 // orphans kills what earlier incarnations of this node left running, and
 // returns their runs with the outcome that this makes of them.
 func (d *Daemon) orphans(ctx context.Context) ([]jobs.Record, error) {
-	const key = "incarnations" // of this instance, newest first; what they left carries their names
 	st, err := d.store.Load()
 	if err != nil {
 		return nil, err
 	}
-	before := splitNames(st.Values[key])
+	before, parted := splitNames(st.Values[incarnationsKey]), splitNames(st.Values[partedKey])
 	d.earlier = before
 	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
 	defer cancel()
 	if len(before) > 0 {
-		left, err := d.host.Sweep(ctx, func(t runner.Tag) bool { return slices.Contains(before, t.Incarnation) })
+		left, err := d.host.Sweep(ctx, func(t runner.Tag) bool {
+			return slices.Contains(before, t.Incarnation) && !slices.Contains(parted, t.Incarnation)
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -557,9 +570,8 @@ func (d *Daemon) orphans(ctx context.Context) ([]jobs.Record, error) {
 			d.log.Warn("killed what an earlier agent left running", logging.Run(t.Run))
 		}
 	}
-	const kept = 16
 	before = append([]string{d.incarnation}, before...)
-	before = before[:min(len(before), kept)]
+	before = before[:min(len(before), keptIncarnations)]
 	var ended []jobs.Record
 	for _, owner := range append(d.store.Legions(), "") { // configured any more or not
 		for _, rec := range d.store.Unsettled(owner).Records {
@@ -580,10 +592,25 @@ func (d *Daemon) orphans(ctx context.Context) ([]jobs.Record, error) {
 			ended = append(ended, rec)
 		}
 	}
-	if err := d.store.Write(ledger.Writes{Values: map[string][]byte{key: joinNames(before)}, Records: ended}); err != nil {
+	if err := d.store.Write(ledger.Writes{Values: map[string][]byte{incarnationsKey: joinNames(before)}, Records: ended}); err != nil {
 		return nil, err
 	}
 	return ended, nil
+}
+
+// part writes down that this incarnation left no run behind, so that the next one
+// does not look for any: what it would find without cgroups are processes that
+// runs had left in peace.
+func (d *Daemon) part() {
+	st, err := d.store.Load()
+	if err == nil {
+		parted := append([]string{d.incarnation}, splitNames(st.Values[partedKey])...)
+		parted = parted[:min(len(parted), keptIncarnations)]
+		err = d.store.Write(ledger.Writes{Values: map[string][]byte{partedKey: joinNames(parted)}})
+	}
+	if err != nil {
+		d.log.Warn("the next start kills whatever runs have left running", zap.Error(err))
+	}
 }
 
 func (d *Daemon) config() *config.Config {
