@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"github.com/legion-cron/legion-cron/legion"
@@ -132,6 +133,37 @@ var faults = []fault{
 		n.stepDown()
 		return func() {}, 0
 	}},
+	{2, (*World).outrun},
+}
+
+// outrun has a disk not keep up with an election. Then the lord is heard by that
+// voter alone, and it crashes.
+func (w *World) outrun() (mend func(), after time.Duration) {
+	late := w.anyNode()
+	lords := func() []*node {
+		return slices.DeleteFunc(slices.Clone(w.nodes), func(n *node) bool { return n == late || !n.awake() || len(n.lords) == 0 })
+	}
+	w.line("the disk of %s does not keep up", late.conf.Name)
+	late.disk.slow = true
+	for _, n := range lords() {
+		for _, l := range sortedKeys(n.lords) {
+			n.step(legion.Abandon{Legion: l, Reason: "told to"})
+		}
+	}
+	w.in(w.between(w.Beat, w.Lease/2), func() {
+		if all := lords(); len(all) > 0 && !w.calm {
+			lord := all[w.rng.IntN(len(all))]
+			w.isolate(lord, true, true)
+			w.net.cut[lord.index][late.index], w.net.cut[late.index][lord.index] = false, false
+		}
+	})
+	w.in(w.between(w.Lease, 2*w.Lease), func() {
+		if late.disk.slow = false; !w.calm {
+			late.crash("crashes")
+			late.start()
+		}
+	})
+	return w.net.heal, 4 * w.Lease
 }
 
 // congest lets a host's packets take ever longer, until none passes: the last
