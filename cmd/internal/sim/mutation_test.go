@@ -127,8 +127,6 @@ var mutations = []mutation{
 		{faulty, "n.keep(all, func()", "n.keep(jobs.Batch{}, func()"}}},
 	{"a voter is whole before the leases of the epoch before have ended", false, []edit{
 		{refill, ">= share(c.electorate.longest(), restartShare)", ">= min(0, restartShare)"}}},
-	{"a term that a node without a vote was told of passes for a promise", false, []edit{
-		{voters, "t.told, t.hinted, t.vacant", "t.Term, t.hinted, t.vacant"}, {voters, "max(t.told, b.Term)", "max(t.Term, b.Term)"}}},
 	{"votes do not carry the amendment that a voter has stored", false, []edit{
 		{voters, "v.Pending = c.stored()", "v.Pending = nil"}}},
 	{"a voter acts on an amendment that it has stored", false, []edit{
