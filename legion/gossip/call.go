@@ -14,6 +14,7 @@ const (
 	maxCalls      = 256              // questions asked at a time
 	maxTickets    = 1024             // given and not used
 	ticketLife    = 30 * time.Second // unused
+	askAgain      = time.Second      // for a ticket
 	callTime      = 30 * time.Second // if the caller's context has no deadline
 	maxCallTime   = 10 * time.Minute // a question is served no longer
 	maxCallError  = 512              // bytes of an answer's error text
@@ -84,20 +85,11 @@ func (n *Node) call(ctx context.Context, name string, question []byte) ([]byte, 
 	if name == n.cfg.Name {
 		return n.callSelf(ctx, question)
 	}
-	id := nonce()
-	result, err := n.calls.expect(id, name)
+	id, result, granted, err := n.ticket(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	defer n.calls.done(id)
-
-	if err := n.sendCall(name, kindAsk, call{ID: id, From: n.cfg.Name}); err != nil {
-		return nil, err
-	}
-	granted, err := n.await(ctx, result, kindTicket)
-	if err != nil {
-		return nil, err
-	}
 	deadline, _ := ctx.Deadline()
 	err = n.sendCall(name, kindQuestion, call{
 		ID: id, From: n.cfg.Name, Ticket: granted.Ticket, Within: time.Until(deadline), Body: question,
@@ -107,6 +99,30 @@ func (n *Node) call(ctx context.Context, name string, question []byte) ([]byte, 
 	}
 	answer, err := n.await(ctx, result, kindAnswer)
 	return answer.Body, err
+}
+
+// ticket asks for a ticket until there is one: that no answer came says little, the
+// node may just not have heard yet that this one is back, and asking does nothing.
+// The caller calls done for the id.
+func (n *Node) ticket(ctx context.Context, name string) (id uint64, result <-chan result, granted call, err error) {
+	for {
+		id = nonce()
+		if result, err = n.calls.expect(id, name); err != nil {
+			return 0, nil, call{}, err
+		}
+		if err = n.sendCall(name, kindAsk, call{ID: id, From: n.cfg.Name}); err == nil {
+			once, cancel := context.WithTimeout(ctx, askAgain)
+			granted, err = n.await(once, result, kindTicket)
+			cancel()
+		}
+		if err == nil {
+			return id, result, granted, nil
+		}
+		n.calls.done(id)
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return 0, nil, call{}, err
+		}
+	}
 }
 
 func (n *Node) callSelf(ctx context.Context, question []byte) ([]byte, error) {

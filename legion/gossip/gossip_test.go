@@ -538,6 +538,34 @@ func TestCall(t *testing.T) {
 	wg.Wait()
 }
 
+// A node that has not heard yet that another is back cannot answer it. The other
+// does not wait for long, but asks again.
+func TestCallOfOneThatIsNotKnown(t *testing.T) {
+	t.Parallel()
+	nodes := together(t, "a", "b")
+	a, b := nodes[0], nodes[1]
+	b.mu.Lock()
+	delete(b.senders, "a")
+	b.mu.Unlock()
+	b.table.mu.Lock()
+	live, seen := b.table.live["a"], b.table.seen["a"]
+	delete(b.table.live, "a")
+	delete(b.table.seen, "a")
+	b.table.mu.Unlock()
+	answers := make(chan error)
+	go func() {
+		_, err := a.Call(t.Context(), "b", nil)
+		answers <- err
+	}()
+	eventually(t, "a ticket that cannot be sent", func() bool { return b.dropped.Load() > 0 })
+	b.table.mu.Lock()
+	b.table.live["a"], b.table.seen["a"] = live, seen
+	b.table.mu.Unlock()
+	if err := <-answers; err != nil {
+		t.Errorf("it is known again: %v", err)
+	}
+}
+
 // A call ends with its context, with the callee, and with either Stop.
 func TestCallEnds(t *testing.T) {
 	t.Parallel()

@@ -333,6 +333,9 @@ func (b backend) Forget(ctx context.Context, name string) (control.Electorate, e
 	case slices.ContainsFunc(s.Nodes, func(n legion.NodeState) bool { return n.Name == name }):
 		return control.Electorate{}, control.Refused("legion-cron leave, on "+name, "%s is alive", name)
 	}
+	if lord, err := b.LordOf(legion.ClusterLegion); err != nil || lord != d.name {
+		return control.Electorate{}, control.Unavailable("try again", "%s is no longer lord of the cluster", d.name)
+	}
 	d.protocol.post(legion.Forget{Name: name})
 	return b.until(ctx, func(s legion.Status) bool { return !voterNamed(s, name) })
 }
