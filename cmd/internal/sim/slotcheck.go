@@ -253,7 +253,9 @@ func (w *World) settled(cluster string, s *store) string {
 	}
 	for _, r := range s.standing(slices.Collect(maps.Values(s.records))) {
 		old := today+w.now-r.Scheduled.Sub(epoch) > recent+w.apart
-		if (r.Manual || r.Job == command) && !r.State.Settled() && old && !w.underWay(r) && !w.unsafe(r.Legion) {
+		_, promised := w.check.slots.words[cluster][r.Key()]
+		refused := r.State == jobs.Queued && !promised // and waits where it was written: see slots/stale.go
+		if (r.Manual || r.Job == command) && !r.State.Settled() && old && !refused && !w.underWay(r) && !w.unsafe(r.Legion) {
 			return fmt.Sprintf("P3: what was asked for by hand has no outcome: %v", r)
 		}
 	}

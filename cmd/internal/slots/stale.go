@@ -14,7 +14,8 @@ import (
 // so looks after them as after all others.
 //
 // If the run's node is gone for good, and the node that has the record is no lord,
-// it stays as it is until that node votes in an election.
+// it stays as it is until that node votes in an election. So does what was asked for by
+// hand, had to wait, and was written to too few to count: whoever asked was told so.
 
 // staleEvery is how often a node looks.
 const staleEvery = 30 * time.Second
