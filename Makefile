@@ -33,7 +33,7 @@ spread: ## up to 500 legions on up to 20 nodes spread, in virtual time, and rest
 	go test -count=1 -timeout 1h -v -run TestSpread ./cmd/internal/sim -args -spread
 
 mutations: ## break the protocol's rules one by one; the simulator must notice each
-	go test -count=1 -timeout 1h -run TestMutations ./cmd/internal/sim -args -mutations
+	go test -count=1 -timeout 3h -run TestMutations ./cmd/internal/sim -args -mutations
 
 sweep: ## every schedule kind against the oracle, at every transition of every zone
 	go test -count=1 -timeout 1h -run 'TestOracle$$' ./scheduler/cronspec -args -sweep

@@ -43,7 +43,6 @@ const (
 	shellOf   = "cmd/internal/sim/slots.go"
 	deciding  = "cmd/internal/slots/decide.go"
 	resuming  = "cmd/internal/slots/resume.go"
-	losing    = "cmd/internal/slots/lost.go"
 	records   = "jobs/record.go"
 	marking   = "jobs/mark.go"
 	standing  = "jobs/standing.go"
@@ -121,8 +120,6 @@ var mutations = []mutation{
 	{"a voter stores the next amendment before it is whole", false, []edit{
 		{change, "c.trouble != \"\" || !c.isWhole() || b", "c.trouble != \"\" || b"},
 		{change, "if c.voter() && !c.isWhole() {", "if false {"}}},
-	{"a voter is whole by its own word, and one other's at most", false, []edit{
-		{refill, "need := p.enough()", "need := min(1, p.enough())"}}},
 	{"a voter is whole without what the others had written", false, []edit{
 		{faulty, "n.keep(all, func()", "n.keep(jobs.Batch{}, func()"}}},
 	{"a voter is whole before the leases of the epoch before have ended", false, []edit{
@@ -148,8 +145,6 @@ var mutations = []mutation{
 		{resuming, "		q := slices.Clone(stranded)\n", "		for _, rec := range known {\n			t.records[rec.Key()] = true\n		}\n		q := slices.Clone(stranded)\n"}}},
 	{"the mark that is further on wins, whatever its term", false, []edit{
 		{marking, "cmp.Compare(a.Term, b.Term), a.At.Compare(b.At)", "a.At.Compare(b.At), cmp.Compare(a.Term, b.Term)"}}},
-	{"the mark does not go with the slot's next attempt", false, []edit{
-		{deciding, "if c.scheduled(rec) {", "if false {"}}},
 	{"a lord sets a mark back", false, []edit{
 		{deciding, "old.At.After(m.At)", "false && old.At.After(m.At)"}}},
 	{"voters take what is dated ahead of their clocks, and lords whose clocks are ahead go on", false, []edit{
@@ -163,8 +158,6 @@ var mutations = []mutation{
 		{lord, "States: k.states}", "States: k.states[:max(1, len(k.states)-1)]}"}}},
 	{"a slot goes on though something about it is on its way", false, []edit{
 		{resuming, "if rec.Concerns(last.Slot) && rec.Key() != key", "if false && rec.Key() != key"}}},
-	{"a slot goes on before the voters are asked what else became of it", false, []edit{
-		{losing, "	questions := map[string][]jobs.Record{}\n", "	questions := map[string][]jobs.Record{}\n	c.goOn(rec)\n"}}},
 }
 
 var caughtAt = regexp.MustCompile(`seed (\d+): at [^:]*: (.*)`)

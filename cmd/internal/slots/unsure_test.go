@@ -74,6 +74,29 @@ func TestGoesOnOnlyIfAsked(t *testing.T) {
 	}
 }
 
+// TestMarkGoesWithTheNextAttempt: whoever goes on with a slot has the mark written
+// with it, in its own term: that of the lord before may be on one disk alone, and a
+// lord that knows neither would decide about the slot once more.
+func TestMarkGoesWithTheNextAttempt(t *testing.T) {
+	t.Parallel()
+	job := minutely
+	job.Retries = 1
+	d := newDesk(t, job)
+	d.reign(7)
+	d.after(30 * time.Second)
+	mark := jobs.MarkKey{Legion: "g", Job: job.Name}
+	if len(d.starts) != 1 {
+		t.Fatalf("started %v", d.starts)
+	}
+	slot := d.starts[0].At
+	delete(d.marks, mark)
+	d.end(d.starts[0], jobs.Failed)
+	d.after(time.Second)
+	if m, ok := d.marks[mark]; len(d.starts) != 2 || !ok || !m.At.Equal(slot) || m.Term != 7 {
+		t.Errorf("started %v, with the mark %v", d.starts, m)
+	}
+}
+
 // TestNotBeforeItsTime: a slot that is yet to come, claimed and given up by a lord
 // whose clock was ahead, does not go on, on its job's schedule or not.
 func TestNotBeforeItsTime(t *testing.T) {
