@@ -32,6 +32,8 @@ func TestMain(m *testing.M) {
 		name, arg, _ := strings.Cut(part, " ")
 		os.Exit(parts[name](arg))
 	}
+	// As the agent does: what it ignores, because nohup started it, its runs would too.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	goleak.VerifyTestMain(m)
 }
 
