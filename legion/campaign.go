@@ -83,7 +83,7 @@ func (c *Core) vacancy(t *throne) bool {
 		return true
 	}
 	for _, p := range c.peers {
-		if c.living(p) && !c.foreign(p) && p.state.reigns(t.Legion) {
+		if c.living(p) && !p.state.Foreign(c.electorate) && p.state.reigns(t.Legion) {
 			return false
 		}
 	}

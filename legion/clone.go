@@ -7,8 +7,9 @@ const maxInstances = 4096
 
 // A Started is what is known of an instance: the highest count of its starts,
 // and which incarnation that was. It counts on now and then while it lives, or a
-// backup of the life that was its last, put back, would look like a restart. That of a voter is remembered on disk: a
-// backup may be put back when every other node was restarted meanwhile.
+// backup of the life that was its last, put back, would look like a restart. That
+// of a voter is remembered on disk: a backup may be put back when every other node
+// was restarted meanwhile.
 type Started struct {
 	Instance    ID     `cbor:"1,keyasint"`
 	Starts      uint64 `cbor:"2,keyasint"`

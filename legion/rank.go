@@ -116,6 +116,13 @@ type VoteFor struct {
 	Name   string `cbor:"3,keyasint"`
 }
 
+// Foreign reports whether the node follows another cluster than that of e: it can
+// neither take a throne there nor be in the way of somebody who does. Where either
+// is not known it is not foreign.
+func (s *NodeState) Foreign(e *Electorate) bool {
+	return s.Electorate != nil && e != nil && s.Electorate.Cluster != e.Cluster
+}
+
 // sort puts the lists in order of their legions, as its sender should have
 // done. It changes nothing in place.
 func (s *NodeState) sort() {

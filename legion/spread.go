@@ -61,7 +61,7 @@ func (c *Core) spread(wishes []wish) {
 // outweighed reports whether another node is known to carry more.
 func (c *Core) outweighed() bool {
 	for _, p := range c.peers {
-		if c.living(p) && !c.foreign(p) && c.loadOf(p) > c.load {
+		if c.living(p) && !p.state.Foreign(c.electorate) && c.loadOf(p) > c.load {
 			return true
 		}
 	}

@@ -124,7 +124,7 @@ func (c *Core) legionStatus(now Now, legion string, nodes []view) LegionStatus {
 		s.Term = max(t.Term, t.told)
 	}
 	for _, n := range nodes {
-		if e := n.Electorate; e != nil && e.Cluster != c.electorate.Cluster {
+		if n.Foreign(c.electorate) {
 			continue // it reigns over a legion of that name elsewhere
 		}
 		if term, ok := n.reigns[legion]; ok && term >= s.Term {

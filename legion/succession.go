@@ -28,7 +28,7 @@ func (c *Core) heirs(legion string) iter.Seq[heir] {
 			}
 		}
 		for name, p := range c.peers {
-			if !c.living(p) || c.foreign(p) {
+			if !c.living(p) || p.state.Foreign(c.electorate) {
 				continue
 			}
 			part := p.state.candidacy(legion)
@@ -45,13 +45,6 @@ func (c *Core) heirs(legion string) iter.Seq[heir] {
 			}
 		}
 	}
-}
-
-// foreign reports whether the peer follows another cluster: it can neither take
-// a throne of this one nor be in the way of somebody who does.
-func (c *Core) foreign(p *peer) bool {
-	e := p.state.Electorate
-	return e != nil && c.electorate != nil && e.Cluster != c.electorate.Cluster
 }
 
 // line is the line of succession: the heirs of a legion, best first.

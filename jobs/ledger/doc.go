@@ -26,8 +26,8 @@
 //
 // The file carries an instance (a random id, made with it) and counts its
 // starts; CountOn counts on in between. Peers remember both: a lower or doubled
-// counter betrays a copied or restored directory. A missing or damaged file gives a new instance, for a
-// voter that has lost its memory is a new voter.
+// counter betrays a copied or restored directory. A missing or damaged file gives a
+// new instance, for a voter that has lost its memory is a new voter.
 //
 //	ledger.db, -wal, -shm         the ledger; see docs/ledger.md for its tables
 //	lock                          flock, and the pid of who holds it

@@ -7,18 +7,24 @@ import (
 	"github.com/legion-cron/legion-cron/jobs"
 )
 
-// TestStanding: what a later lord overruled is kept and not shown.
-func TestStanding(t *testing.T) {
-	t.Parallel()
+// openTicks opens an empty store, for a job that is due every minute from base on.
+func openTicks(t *testing.T) (s *Store, base time.Time, slot func(i int) jobs.Slot) {
+	t.Helper()
 	s, err := Open(Config{Dir: t.TempDir()}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
-	base := time.Now().Truncate(time.Minute).Add(-time.Hour)
-	slot := func(i int) jobs.Slot {
+	t.Cleanup(func() { s.Close() })
+	base = time.Now().Truncate(time.Minute).Add(-time.Hour)
+	return s, base, func(i int) jobs.Slot {
 		return jobs.Slot{Legion: "db", Job: "tick", At: base.Add(time.Duration(i) * time.Minute)}.Normal()
 	}
+}
+
+// TestStanding: what a later lord overruled is kept and not shown.
+func TestStanding(t *testing.T) {
+	t.Parallel()
+	s, base, slot := openTicks(t)
 	var recs []jobs.Record
 	for i := range 6 {
 		recs = append(recs, jobs.Record{Slot: slot(i), Attempt: 1, Run: "a" + string(rune('0'+i)), State: jobs.NeverStarted, Term: 1, Scheduled: slot(i).At})
@@ -62,15 +68,7 @@ func TestStanding(t *testing.T) {
 // makes void overrules nothing that was decided about another.
 func TestStandingOfPartOfARow(t *testing.T) {
 	t.Parallel()
-	s, err := Open(Config{Dir: t.TempDir()}, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	base := time.Now().Truncate(time.Minute).Add(-time.Hour)
-	slot := func(i int) jobs.Slot {
-		return jobs.Slot{Legion: "db", Job: "tick", At: base.Add(time.Duration(i) * time.Minute)}.Normal()
-	}
+	s, base, slot := openTicks(t)
 	// The first lord's claims came to light under the third, which went on after them;
 	// the second, which no quorum heard, had written off the slots on both sides.
 	claim := jobs.Record{Slot: slot(3), Attempt: 1, Run: "a", State: jobs.NeverStarted, Term: 1, Scheduled: slot(3).At}

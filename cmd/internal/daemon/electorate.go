@@ -218,8 +218,8 @@ func electorateDrift(cl *config.Cluster, s legion.Status) (drift []string) {
 // foreigners says which nodes follow another electorate than this one.
 func foreigners(s legion.Status) (all []string) {
 	for _, n := range s.Nodes {
-		if e := n.Electorate; e != nil && e.Cluster != s.Electorate.Cluster {
-			all = append(all, fmt.Sprintf("%s is of another cluster (%s): %s", n.Name, e.Cluster, legion.ForeignHelp))
+		if n.Foreign(s.Electorate) {
+			all = append(all, fmt.Sprintf("%s is of another cluster (%s): %s", n.Name, n.Electorate.Cluster, legion.ForeignHelp))
 		}
 	}
 	return all

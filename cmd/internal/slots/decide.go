@@ -146,11 +146,7 @@ func (c *Core) decideOlder(r *reign, e *Entry, older scheduler.Range, b *decisio
 // tail is where those slots of a long row begin that are looked at one by one:
 // all that may be in time, unless they are too many themselves.
 func (c *Core) tail(r *reign, e *Entry, row scheduler.Range) time.Time {
-	patience := e.CatchUp
-	if patience == jobs.CatchUpDefault {
-		patience = defaultCatchUp
-	}
-	from := c.now.Wall.Add(-max(patience, punctual) - max(r.opened.Sub(r.since), 0))
+	from := c.now.Wall.Add(-max(e.longest(), punctual) - max(r.opened.Sub(r.since), 0))
 	if from.After(row.To) {
 		from = row.To
 	}
@@ -193,13 +189,20 @@ func (c *Core) catchUp(e *Entry, at time.Time) time.Duration { return e.Patience
 
 // Patience is how late the slot at a time may be started.
 func (e *Entry) Patience(at time.Time) time.Duration {
-	if e.CatchUp != jobs.CatchUpDefault {
-		return e.CatchUp
+	if e.CatchUp == jobs.CatchUpDefault {
+		if next := e.Schedule.Next(at); !next.IsZero() {
+			return min(e.longest(), next.Sub(at))
+		}
 	}
-	if next := e.Schedule.Next(at); !next.IsZero() {
-		return min(defaultCatchUp, next.Sub(at))
+	return e.longest()
+}
+
+// longest is how late any slot may be started.
+func (e *Entry) longest() time.Duration {
+	if e.CatchUp == jobs.CatchUpDefault {
+		return defaultCatchUp
 	}
-	return defaultCatchUp
+	return e.CatchUp
 }
 
 // whyMissed says why nobody took a slot when it was due.

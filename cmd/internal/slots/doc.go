@@ -85,8 +85,9 @@
 //
 //   - A write that is refused, or not answered, while the reign lasts is asked
 //     for again, before any other: its slots are decided, and nobody else will, nor
-//     the next lord if it finds a later mark. With the reign end the claims in it: they are recorded as never started by this node's own
-//     word, which is true, because only a committed claim is started here.
+//     the next lord if it finds a later mark. With the reign end the claims in it:
+//     they are recorded as never started by this node's own word, which is true,
+//     because only a committed claim is started here.
 //   - A disk that takes no write holds a node's own jobs back until it does.
 //   - A node that is silent is asked how its runs are; one that is dead, or has
 //     not been heard for lost_after, has lost them.
