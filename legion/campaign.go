@@ -41,7 +41,7 @@ type campaign struct {
 	again    Stamp             // when the soonest voter that refused may be asked again
 	// waits: it rests until a grant runs out, or until the throne is given back.
 	waits  bool
-	grants map[string]Stamp
+	grants tally
 	states []VoterState
 	stored []*Amendment // changes of electorate that the voters told of
 }
@@ -325,7 +325,7 @@ func (c *Core) stepUp(k *campaign) {
 	t.asked = k.term // never again: what was sent in it may still be on its way
 	k.until = c.in(max(2*c.beatEvery(), c.lease()/2))
 	k.patience = c.in(c.beatEvery())
-	k.sent, k.grants = map[uint64]sentTo{}, map[string]Stamp{}
+	k.sent, k.grants = map[uint64]sentTo{}, nil
 	clear(k.refused)
 	clear(k.vacated)
 	c.note(Note{Event: "campaign", Legion: k.legion, Term: k.term, Text: "asking for votes"})
@@ -349,7 +349,7 @@ func (c *Core) ask(k *campaign) {
 		if k.refused[v.Name] == Preferred { // that passes
 			delete(k.refused, v.Name)
 		}
-		if _, ok := k.grants[v.Name]; !ok && k.refused[v.Name] == NotRefused {
+		if _, ok := k.grants.of(v.Name); !ok && k.refused[v.Name] == NotRefused {
 			c.askOne(k, v.Name)
 		}
 	}
@@ -397,7 +397,7 @@ func (c *Core) onVote(h Header, b Vote) {
 	}
 	c.linkTo(h).hear(h)
 	c.readClock(h, s.at)
-	k.grants[h.From] = s.at
+	k.grants.set(h.From, s.at)
 	k.stored = append(k.stored, b.Pending)
 	k.states = append(slices.DeleteFunc(k.states, func(v VoterState) bool { return v.Voter == h.From }),
 		VoterState{Voter: h.From, Same: b.Same, State: b.State})

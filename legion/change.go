@@ -84,7 +84,7 @@ func (c *Core) turnOver(old *Electorate) {
 		delete(c.links, v.Name)
 		delete(c.clocks, v.Name)
 		for _, l := range c.lordships {
-			delete(l.grants, v.Name)
+			l.grants.drop(v.Name)
 		}
 	}
 	// A voter that took a write in an earlier epoch may have promised a higher
@@ -98,8 +98,8 @@ func (c *Core) turnOver(old *Electorate) {
 	// Grants were given for the lease of their time.
 	if longer := share(c.electorate.Lease, holderShare) - share(old.Lease, holderShare); longer > 0 {
 		for _, l := range c.lordships {
-			for name, s := range l.grants {
-				l.grants[name] = s.add(-longer)
+			for i := range l.grants {
+				l.grants[i].sent = l.grants[i].sent.add(-longer)
 			}
 		}
 	}

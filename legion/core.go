@@ -131,6 +131,7 @@ type Core struct {
 
 	campaigns  map[string]*campaign
 	lordships  map[string]*lordship
+	byName     []*lordship        // the same, by name of legion; nil: to be made
 	links      map[string]*link   // as a lord: to each voter
 	clocks     map[string]reading // of voters, by name
 	setVersion uint64

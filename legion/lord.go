@@ -14,9 +14,7 @@ type lordship struct {
 	legion string
 	term   uint64
 	since  Now
-	// grants: for each voter, when the latest request that it granted or
-	// extended was sent.
-	grants map[string]Stamp
+	grants tally
 	// carried is until when the grants of the electorate before would do. It
 	// spans the time until a new voter has given its own.
 	carried Stamp
@@ -32,6 +30,9 @@ type lordship struct {
 	lost   bool  // its trust ran out: it is not renewed, and cannot come back
 }
 
+// renewed reports whether the beats name l.
+func (l *lordship) renewed() bool { return !l.lost }
+
 // A link is what a lord knows of its beats to one voter.
 type link struct {
 	incarnation ID
@@ -46,16 +47,59 @@ type sentBeat struct {
 	version uint64
 }
 
-// lords returns the lordships by name of legion.
+// A tally is, for each voter that has granted, when the latest request that it
+// granted or extended was sent. There are few voters, and each beat looks at all
+// lordships: a list is quicker than a map.
+type tally []vote
+
+type vote struct {
+	voter string
+	sent  Stamp
+}
+
+// of returns when the request was sent that a voter granted, and false if it
+// granted none.
+func (t tally) of(voter string) (Stamp, bool) {
+	for i := range t {
+		if t[i].voter == voter {
+			return t[i].sent, true
+		}
+	}
+	return Stamp{}, false
+}
+
+func (t *tally) set(voter string, sent Stamp) {
+	for i := range *t {
+		if v := &(*t)[i]; v.voter == voter {
+			v.sent = sent
+			return
+		}
+	}
+	*t = append(*t, vote{voter, sent})
+}
+
+// credit counts a voter's grant from when its request was sent.
+func (t *tally) credit(voter string, sent Stamp) {
+	if old, ok := t.of(voter); !ok || old.Boot < sent.Boot {
+		t.set(voter, sent)
+	}
+}
+
+func (t *tally) drop(voter string) {
+	*t = slices.DeleteFunc(*t, func(v vote) bool { return v.voter == voter })
+}
+
+// lords returns the lordships by name of legion. It is not to be changed.
 func (c *Core) lords() []*lordship {
-	ls := slices.Collect(maps.Values(c.lordships))
-	slices.SortFunc(ls, func(a, b *lordship) int { return compareNames(a.legion, b.legion) })
-	return ls
+	if c.byName == nil {
+		c.byName = slices.SortedFunc(maps.Values(c.lordships), func(a, b *lordship) int { return compareNames(a.legion, b.legion) })
+	}
+	return c.byName
 }
 
 // reigning returns the lordships that act, by name of legion.
 func (c *Core) reigning() []*lordship {
-	return slices.DeleteFunc(c.lords(), func(l *lordship) bool { return l.leaving })
+	return slices.DeleteFunc(slices.Clone(c.lords()), func(l *lordship) bool { return l.leaving })
 }
 
 // trust returns until when l is held: the quorum-th latest of its grants, and
@@ -72,9 +116,10 @@ func (c *Core) trust(now Now, l *lordship) (Stamp, bool) {
 // granted returns when the requests were sent of which a quorum of an
 // electorate's voters has granted l: the quorum-th latest.
 func (c *Core) granted(e *Electorate, l *lordship) (Stamp, bool) {
-	var stamps []Stamp
+	var room [MaxVoters]Stamp
+	stamps := room[:0]
 	for _, v := range e.Voters {
-		if s, ok := l.grants[v.Name]; ok {
+		if s, ok := l.grants.of(v.Name); ok {
 			stamps = append(stamps, s)
 		}
 	}
@@ -100,7 +145,7 @@ func (c *Core) reign(k *campaign) {
 	l := &lordship{legion: k.legion, term: k.term, since: c.now, grants: k.grants, version: c.setVersion}
 	l.weight = c.cfg.Legions[l.legion].Weight
 	c.took(l)
-	c.lordships[k.legion] = l
+	c.lordships[k.legion], c.byName = l, nil
 	if k.legion == ClusterLegion {
 		c.takeUp(k)
 	}
@@ -136,6 +181,7 @@ func (c *Core) letGo(legion string, term uint64) {
 // be credited to; only then does the release leave.
 func (c *Core) end(l *lordship) {
 	delete(c.lordships, l.legion)
+	c.byName = nil
 	c.setVersion++
 	c.changed, c.look = true, true
 	c.release(l.legion, l.term, l.heir)
@@ -173,8 +219,7 @@ func (c *Core) beat() {
 		return
 	}
 	c.nextBeat = c.in(c.beatEvery())
-	held := slices.DeleteFunc(c.lords(), func(l *lordship) bool { return l.lost })
-	if len(held) == 0 {
+	if !slices.ContainsFunc(c.lords(), (*lordship).renewed) {
 		return
 	}
 	if c.stalled() {
@@ -190,9 +235,10 @@ func (c *Core) beat() {
 		b := Beat{Heard: k.heard, Version: c.setVersion}
 		if k.version != c.setVersion {
 			if set == nil {
-				set = make([]Reigning, 0, len(held))
-				for _, l := range held {
-					set = append(set, Reigning{l.legion, l.term})
+				for _, l := range c.lords() {
+					if l.renewed() {
+						set = append(set, Reigning{l.legion, l.term})
+					}
 				}
 			}
 			b.Full, b.Set = true, set
@@ -233,9 +279,9 @@ func (c *Core) onBeatAck(h Header, b BeatAck) {
 			c.contested(l, r.Term, b.Holders[i])
 		}
 	}
-	for _, l := range c.lordships {
-		if l.version <= s.version && !l.lost && !refused[l.legion] {
-			l.credit(h.From, s.at)
+	for _, l := range c.lords() {
+		if l.version <= s.version && l.renewed() && (len(refused) == 0 || !refused[l.legion]) {
+			l.grants.credit(h.From, s.at)
 		}
 	}
 }
@@ -247,13 +293,6 @@ func (k *link) hear(h Header) {
 		k.incarnation, k.heard, k.version = h.Incarnation, 0, 0
 	}
 	k.heard = max(k.heard, h.Seq)
-}
-
-// credit counts a voter's grant from when its request was sent.
-func (l *lordship) credit(voter string, sent Stamp) {
-	if old, ok := l.grants[voter]; !ok || old.Boot < sent.Boot {
-		l.grants[voter] = sent
-	}
 }
 
 // stop gives up everything; see [Stop].

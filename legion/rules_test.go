@@ -541,6 +541,7 @@ func TestBeatIsSmall(t *testing.T) {
 		name := fmt.Sprintf("legion-%04d", i)
 		c.lordships[name] = &lordship{legion: name, term: 1_772_323_200 + uint64(i), grants: c.lordships["g"].grants}
 	}
+	c.byName = nil
 	size := func() (largest int) {
 		c.nextBeat = at(0).Stamp()
 		for _, s := range sends[Beat](c.Step(at(0), Tick{})) {

@@ -42,7 +42,8 @@ type holder struct {
 	beat    uint64 // Seq of the latest beat or release
 	version uint64
 	set     []Reigning
-	heard   Stamp // when it was last heard
+	thrones []*throne // of set, one for one; nil: to be looked up
+	heard   Stamp     // when it was last heard
 	// answers are the Seq of recent answers to it, with the time of sending.
 	answers []sentAt
 	// writes are the latest Accepts taken, with the Persist that holds them.
@@ -338,15 +339,15 @@ func (c *Core) onBeat(h Header, b Beat) {
 	}
 	o.beat = h.Seq
 	if b.Full {
-		o.version, o.set = b.Version, b.Set
+		o.version, o.set, o.thrones = b.Version, b.Set, nil
 	}
 	ack := BeatAck{Version: o.version}
 	if o.version == b.Version && h.To == c.cfg.Incarnation && c.hears(o, b.Heard) {
 		ack.Extended = true
-		for _, r := range o.set {
-			if !c.renew(h, r) {
+		for i, t := range c.thronesOf(o) {
+			if r := o.set[i]; !c.renew(h, t, r) {
 				promise, holder := uint64(0), ""
-				if t := c.thrones[r.Legion]; t != nil {
+				if t != nil {
 					if promise = t.Term; c.occupied(t) && t.Incarnation != h.Incarnation {
 						holder = t.Holder
 					}
@@ -359,9 +360,19 @@ func (c *Core) onBeat(h Header, b Beat) {
 	o.answered(seq, c.now.Stamp())
 }
 
+// thronesOf returns the thrones of a holder's set. They are remembered, or each
+// beat would look each of them up.
+func (c *Core) thronesOf(o *holder) []*throne {
+	if o.thrones == nil {
+		for _, r := range o.set {
+			o.thrones = append(o.thrones, c.throne(r.Legion))
+		}
+	}
+	return o.thrones
+}
+
 // renew extends one grant and reports whether the holder may count on it.
-func (c *Core) renew(h Header, r Reigning) bool {
-	t := c.throne(r.Legion)
+func (c *Core) renew(h Header, t *throne, r Reigning) bool {
 	if t == nil || c.trouble != "" {
 		return false
 	}

@@ -54,10 +54,10 @@ const (
 
 var mutations = []mutation{
 	{"trust is counted from the answer, not from the request", false, []edit{
-		{campaign, "k.grants[h.From] = s.at", "k.grants[h.From] = c.now.Stamp()"},
-		{lord, "l.credit(h.From, s.at)", "l.credit(h.From, c.now.Stamp())"}}},
+		{campaign, "k.grants.set(h.From, s.at)", "k.grants.set(h.From, c.now.Stamp())"},
+		{lord, "l.grants.credit(h.From, s.at)", "l.grants.credit(h.From, c.now.Stamp())"}}},
 	{"an answer is credited to the latest beat, not to the one it answers", false, []edit{
-		{lord, "l.credit(h.From, s.at)", "l.credit(h.From, c.nextBeat.add(-c.beatEvery()))"}}},
+		{lord, "l.grants.credit(h.From, s.at)", "l.grants.credit(h.From, c.nextBeat.add(-c.beatEvery()))"}}},
 	{"no margin for clocks: the holder uses the whole lease", true, []edit{
 		{times, "holderShare = 0.8", "holderShare = 1.0"}}},
 	{"the holder's time stands still while it is suspended", false, []edit{
