@@ -185,7 +185,7 @@ func (c *Core) stand() {
 	if next != nil && !c.busy() {
 		c.probe(next)
 	}
-	c.nextStand = c.in(c.lease())
+	c.nextStand = c.quietly()
 	if gathering {
 		c.nextStand = c.in(c.beatEvery() / 4)
 	}
@@ -397,7 +397,7 @@ func (c *Core) onVote(h Header, b Vote) {
 	}
 	c.linkTo(h).hear(h)
 	c.readClock(h, s.at)
-	k.grants.set(h.From, s.at)
+	k.grants.credit(h.From, s.at)
 	k.stored = append(k.stored, b.Pending)
 	k.states = append(slices.DeleteFunc(k.states, func(v VoterState) bool { return v.Voter == h.From }),
 		VoterState{Voter: h.From, Same: b.Same, State: b.State})

@@ -151,7 +151,7 @@ func TestRefoundEndsReigns(t *testing.T) {
 	t.Parallel()
 	c := newTestCore(State{Electorate: testElectorate()})
 	term := elect(t, c)
-	c.lordships["g"].grants.set("a", at(0).Stamp()) // its own vote, now enough
+	c.lordships["g"].grants.credit("a", at(0).Stamp()) // its own vote, now enough
 	acts := c.Step(at(50*time.Millisecond), Refound{})
 	if _, ok := c.Trusted(at(50*time.Millisecond), "g", term); ok || !unreigned(acts) {
 		t.Error("goes on in an old term")

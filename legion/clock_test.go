@@ -282,7 +282,7 @@ func TestAheadOfAnyOfAll(t *testing.T) {
 		c := newTestCore(State{Electorate: testElectorate()})
 		term := elect(t, c)
 		for _, v := range c.electorate.Voters { // all have voted
-			c.lordships["g"].grants.set(v.Name, at(0).Stamp())
+			c.lordships["g"].grants.credit(v.Name, at(0).Stamp())
 		}
 		c.clocks["c"] = reading{at(0).Wall.Add(-time.Hour), at(0).Stamp(), at(0).Stamp()}
 		part := c.cfg.Legions["g"]

@@ -44,6 +44,7 @@ func (c *Core) genuine(s *NodeState) bool {
 	case s.Starts <= seen.Starts:
 		if !c.dead[s.Incarnation] {
 			c.bury(s.Incarnation)
+			c.look = true
 			c.note(Note{Event: "copy", Warn: true, Text: fmt.Sprintf(
 				"the state directory of %s is a copy, or older than it was: it counts %d starts, and %d were seen", s.Name, s.Starts, seen.Starts)})
 		}

@@ -96,6 +96,11 @@ const (
 	beatsKept    = 64   // beats to one voter that may still be acknowledged
 )
 
+// quietLeases is after how many leases a node looks at all thrones and lordships
+// though it heard of nothing that could change who should have them. Whatever can
+// has it look at once, or says when to; this is for what was not thought of.
+const quietLeases = 5
+
 // A Core is one node's part in the protocol. It is not safe for concurrent
 // use: one loop owns it.
 type Core struct {
@@ -435,7 +440,7 @@ func (c *Core) diskTrouble(trouble string) {
 	if trouble == c.trouble || trouble == "" && c.disowned {
 		return
 	}
-	c.trouble, c.changed = trouble, true
+	c.trouble, c.changed, c.look = trouble, true, true
 	if trouble == "" {
 		c.note(Note{Event: "disk", Text: "the state directory takes writes again"})
 		return
@@ -481,6 +486,9 @@ func (c *Core) jitter(lo, hi time.Duration) time.Duration {
 func (c *Core) due(at Stamp) bool { return c.now.held(at) >= 0 }
 
 func (c *Core) in(d time.Duration) Stamp { return c.now.Stamp().add(d) }
+
+// quietly returns when to look again if nothing happens.
+func (c *Core) quietly() Stamp { return c.in(quietLeases * c.lease()) }
 
 // announced takes another node's announcement.
 func (c *Core) announced(s NodeState) {

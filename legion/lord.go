@@ -68,21 +68,18 @@ func (t tally) of(voter string) (Stamp, bool) {
 	return Stamp{}, false
 }
 
-func (t *tally) set(voter string, sent Stamp) {
+// credit counts a voter's grant from when its request was sent, unless a later
+// one has been counted.
+func (t *tally) credit(voter string, sent Stamp) {
 	for i := range *t {
 		if v := &(*t)[i]; v.voter == voter {
-			v.sent = sent
+			if v.sent.Boot < sent.Boot {
+				v.sent = sent
+			}
 			return
 		}
 	}
 	*t = append(*t, vote{voter, sent})
-}
-
-// credit counts a voter's grant from when its request was sent.
-func (t *tally) credit(voter string, sent Stamp) {
-	if old, ok := t.of(voter); !ok || old.Boot < sent.Boot {
-		t.set(voter, sent)
-	}
 }
 
 func (t *tally) drop(voter string) {

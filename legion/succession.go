@@ -88,7 +88,10 @@ func (c *Core) loadOf(p *peer) int {
 
 // say takes a peer's load to be n until its next announcement. A guess that
 // was wrong must not last, so it counts for two leases at most.
-func (c *Core) say(p *peer, n int) { p.said, p.saidUntil = n, c.in(2*c.lease()) }
+func (c *Core) say(p *peer, n int) {
+	p.said, p.saidUntil = n, c.in(2*c.lease())
+	c.weighAgain(c.in(c.lease()))
+}
 
 // hearLoad learns the load of the sender of h from the rank that it sent, and
 // adds what it is about to win.

@@ -81,7 +81,12 @@ func (c *Core) reconsider() {
 	if len(c.lordships) == 0 || !c.look && !c.due(c.nextYield) {
 		return
 	}
-	c.nextYield = c.in(c.lease())
+	c.nextYield = c.quietly()
+	for _, p := range c.peers {
+		if p.saidUntil != (Stamp{}) && !c.due(p.saidUntil) {
+			c.weighAgain(p.saidUntil)
+		}
+	}
 	all := c.reigning()
 	var wishes []wish
 	for _, l := range all {
@@ -231,6 +236,7 @@ func (c *Core) handOver(l *lordship) {
 		c.concede(l, c.nextInLine(l.legion))
 	case over || !found:
 		l.yield = nil
+		c.weighAgain(c.in(c.lease()))
 		if y.told {
 			c.note(Note{Event: "yield", Legion: l.legion, Term: l.term, Text: y.to + " is not ready: staying", Warn: true})
 		}

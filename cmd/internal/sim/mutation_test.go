@@ -54,7 +54,7 @@ const (
 
 var mutations = []mutation{
 	{"trust is counted from the answer, not from the request", false, []edit{
-		{campaign, "k.grants.set(h.From, s.at)", "k.grants.set(h.From, c.now.Stamp())"},
+		{campaign, "k.grants.credit(h.From, s.at)", "k.grants.credit(h.From, c.now.Stamp())"},
 		{lord, "l.grants.credit(h.From, s.at)", "l.grants.credit(h.From, c.now.Stamp())"}}},
 	{"an answer is credited to the latest beat, not to the one it answers", false, []edit{
 		{lord, "l.grants.credit(h.From, s.at)", "l.grants.credit(h.From, c.nextBeat.add(-c.beatEvery()))"}}},
