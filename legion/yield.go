@@ -305,6 +305,8 @@ func (c *Core) concede(l *lordship, heir string) {
 		c.lapse(l.legion)
 	}
 	c.abandon(l.legion, reason)
+	// Called by reconsider, it is stand that takes the look which abandon asks for.
+	c.weighAgain(c.in(c.lease()))
 }
 
 func (c *Core) stepDown(ev StepDown) {

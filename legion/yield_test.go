@@ -307,3 +307,51 @@ func TestRecordedRival(t *testing.T) {
 		}
 	}
 }
+
+// TestWishAfterLastOfALegion: a lordship that nobody else can take ends in the
+// very look that found it unfit. What the load asks for waits for nothing then,
+// however long the shell takes to let go.
+func TestWishAfterLastOfALegion(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	elect(t, c)
+	legions := map[string]Legion{"g": {Valor: 100}, "h": {Valor: 1000, Spread: true, Preempt: true, PreemptDelay: -1}}
+	for _, name := range []string{"h", "x", "y"} { // it carries four
+		if name != "h" {
+			legions[name] = Legion{Valor: 100}
+		}
+		l := &lordship{legion: name, term: 1001, grants: slices.Clone(c.lordships["g"].grants)}
+		c.lordships[name], c.byName = l, nil
+		c.carry(l, 1)
+	}
+	c.nextSpread = at(3 * time.Second).Stamp() // it moved another lordship just now
+	c.Step(at(10*time.Millisecond), Configure{Legions: legions})
+	b := testConfig("b")
+	c.Step(at(20*time.Millisecond), Announced{NodeState{
+		Name: "b", Instance: b.Instance, Incarnation: b.Incarnation, Seq: 2, Electorate: testElectorate(),
+		Legions: []Candidacy{{Legion: "h", Valor: 1000, Spread: true, Fit: true}},
+	}})
+	unfit := false
+	for d := 50 * time.Millisecond; d < 20*time.Second; d += 10 * time.Millisecond {
+		if !unfit && d >= time.Second { // nobody else stands for g; its hooks take long
+			unfit = true
+			legions["g"] = Legion{Valor: 100, Unfit: "a check"}
+			if !unreigned(c.Step(at(d), Configure{Legions: legions})) {
+				t.Fatal("g is kept")
+			}
+		}
+		acts := c.Step(at(d), Tick{})
+		for _, s := range sends[Beat](acts) {
+			if s.To != "a" {
+				receive(c, at(d), s.To, BeatAck{Version: s.Message.Body.(Beat).Version, Extended: true}, s.Message.Seq, 1000+s.Message.Seq)
+			}
+		}
+		if y := c.lordships["h"].yield; y != nil {
+			if d > 3*time.Second+c.lease() {
+				t.Errorf("offered %v after it might be", d-3*time.Second)
+			}
+			return
+		}
+	}
+	t.Error("never offered")
+}
