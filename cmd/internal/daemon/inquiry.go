@@ -25,9 +25,14 @@ const (
 	askTime  = 't' // what time is it? Unix nanoseconds, 8 bytes, big-endian.
 )
 
-// lookAtClocks is how often one node's clock is looked at: the cost does not
-// grow with the cluster, but the time until every clock was looked at does.
-const lookAtClocks = 10 * time.Second
+const (
+	// lookAtClocks is how often one node's clock is looked at: the cost does not
+	// grow with the cluster, but the time until every clock was looked at does.
+	lookAtClocks = 10 * time.Second
+	// clockStays is for how long none is looked at again: each look takes two
+	// connections, which where there are few nodes is much of what an idle one does.
+	clockStays = time.Minute
+)
 
 // inquire asks a run's node how the run is.
 func (d *Daemon) inquire(ctx context.Context, rec jobs.Record) (jobs.Record, error) {
@@ -157,7 +162,7 @@ func (d *Daemon) watchClocks(ctx context.Context) {
 	t := time.NewTicker(lookAtClocks)
 	defer t.Stop()
 	for {
-		if name, ok := d.presence.stalest(); ok {
+		if name, ok := d.presence.stalest(d.clock().Boot); ok {
 			d.lookAtClock(ctx, name)
 		}
 		select {
@@ -177,12 +182,11 @@ func (d *Daemon) lookAtClock(ctx context.Context, name string) {
 	a, err := d.gossip.Call(ctx, name, []byte{askTime})
 	now := d.clock().Wall
 	if err != nil || len(a) != 8 {
-		d.presence.tried(name, now) // it is gossip's to say whether it is there
-		return
+		return // it is gossip's to say whether it is there
 	}
 	theirs := time.Unix(0, int64(binary.BigEndian.Uint64(a)))
 	skew := theirs.Sub(began.Add(now.Sub(began) / 2))
-	if !d.presence.measured(name, skew, now) {
+	if !d.presence.measured(name, skew) {
 		return
 	}
 	if skew.Abs() > maxSkew {

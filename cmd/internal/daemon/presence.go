@@ -29,10 +29,10 @@ type presence struct {
 
 type sighting struct {
 	gossip.Member
-	up       bool
-	since    time.Duration // on CLOCK_BOOTTIME
-	skew     time.Duration // its clock minus ours
-	measured time.Time     // when that was
+	up     bool
+	since  time.Duration // on CLOCK_BOOTTIME
+	skew   time.Duration // its clock minus ours
+	looked time.Duration // when that was looked at, on CLOCK_BOOTTIME; 0: never
 }
 
 func newPresence(now time.Duration) *presence {
@@ -52,7 +52,7 @@ func (p *presence) note(ev gossip.Event, now time.Duration) {
 	}
 	up := ev.Kind != gossip.Down
 	if s.up != up || s.Incarnation != ev.Incarnation {
-		s.since = now
+		s.since, s.looked = now, 0
 	}
 	s.Member, s.up = ev.Member, up
 }
@@ -76,22 +76,26 @@ func (p *presence) knows(name string) bool {
 	return p.nodes[name] != nil
 }
 
-// stalest names the living node whose clock was looked at the longest ago.
-func (p *presence) stalest() (name string, ok bool) {
+// stalest names the living node whose clock was looked at the longest ago, if
+// that was clockStays ago. It counts as looked at from now on.
+func (p *presence) stalest(now time.Duration) (name string, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var oldest time.Time
+	var oldest time.Duration
 	for n, s := range p.nodes {
-		if s.up && (!ok || s.measured.Before(oldest)) {
-			name, oldest, ok = n, s.measured, true
+		if s.up && (s.looked == 0 || now-s.looked >= clockStays) && (!ok || s.looked < oldest) {
+			name, oldest, ok = n, s.looked, true
 		}
+	}
+	if ok {
+		p.nodes[name].looked = now
 	}
 	return name, ok
 }
 
 // measured takes note of how far a node's clock is ahead of ours, and reports
 // whether that has just become, or ceased to be, too much.
-func (p *presence) measured(name string, skew time.Duration, now time.Time) (turned bool) {
+func (p *presence) measured(name string, skew time.Duration) (turned bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.nodes[name]
@@ -99,7 +103,7 @@ func (p *presence) measured(name string, skew time.Duration, now time.Time) (tur
 		return false
 	}
 	was := s.skew.Abs() > maxSkew
-	s.skew, s.measured = skew, now
+	s.skew = skew
 	return was != (skew.Abs() > maxSkew)
 }
 
@@ -115,15 +119,6 @@ func (p *presence) earliest(now time.Time) time.Time {
 		}
 	}
 	return now.Add(behind)
-}
-
-// tried takes note that a node's clock could not be looked at.
-func (p *presence) tried(name string, now time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if s := p.nodes[name]; s != nil {
-		s.measured = now
-	}
 }
 
 // away reports that there has been no word of the node's incarnation since a

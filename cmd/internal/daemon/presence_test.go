@@ -105,10 +105,42 @@ func TestEarliestClock(t *testing.T) {
 	}
 	for name, skew := range map[string]time.Duration{"n1": time.Hour, "n2": -time.Minute, "gone": -24 * time.Hour} {
 		p.note(gossip.Event{Kind: gossip.Up, Member: gossip.Member{Name: name}}, 0)
-		p.measured(name, skew, now)
+		p.measured(name, skew)
 	}
 	p.note(gossip.Event{Kind: gossip.Down, Member: gossip.Member{Name: "gone"}}, 0)
 	if got := p.earliest(now); !got.Equal(now.Add(-time.Minute)) {
 		t.Errorf("it is %v", got)
+	}
+}
+
+// TestClocksInTurn: each clock is looked at once in a while, those first that
+// never were, and that of a node which has started again before its time.
+func TestClocksInTurn(t *testing.T) {
+	t.Parallel()
+	p := newPresence(0)
+	see := func(name, incarnation string, now time.Duration) {
+		p.note(gossip.Event{Kind: gossip.Up, Member: gossip.Member{Name: name, Incarnation: incarnation}}, now)
+	}
+	see("n1", "i", time.Second)
+	for _, step := range []struct {
+		at   time.Duration
+		want string
+		then func()
+	}{
+		{10 * time.Second, "n1", func() { see("n2", "i", 11*time.Second) }},
+		{20 * time.Second, "n2", nil},
+		{30 * time.Second, "", nil},
+		{70 * time.Second, "n1", func() { see("n2", "j", 71*time.Second) }},
+		{75 * time.Second, "n2", nil},
+		{76 * time.Second, "", nil},
+		{135 * time.Second, "n1", nil}, // both are due
+		{136 * time.Second, "n2", nil},
+	} {
+		if name, _ := p.stalest(step.at); name != step.want {
+			t.Errorf("after %v: %q, want %q", step.at, name, step.want)
+		}
+		if step.then != nil {
+			step.then()
+		}
 	}
 }
