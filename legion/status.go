@@ -123,13 +123,19 @@ func (c *Core) legionStatus(now Now, legion string, nodes []view) LegionStatus {
 	if t := c.thrones[legion]; t != nil {
 		s.Term = max(t.Term, t.told)
 	}
+	lord, term := "", uint64(0)
 	for _, n := range nodes {
 		if n.Foreign(c.electorate) {
 			continue // it reigns over a legion of that name elsewhere
 		}
-		if term, ok := n.reigns[legion]; ok && term >= s.Term {
-			s.Lord, s.Term = n.Name, term
+		if of, ok := n.reigns[legion]; ok && of >= term {
+			lord, term = n.Name, of
 		}
+	}
+	// This voter may have promised a higher term: to the next lord, or to one that
+	// failed. Then it is the others who know which.
+	if votes, _ := c.votesFor(nodes, legion, lord, term); lord != "" && (term >= s.Term || votes >= s.Quorum) {
+		s.Lord, s.Term = lord, term
 	}
 	if t := c.thrones[legion]; s.Lord == "" && t != nil && t.Term == s.Term && c.reignsBy(t) {
 		s.Lord = t.Holder // its announcement may be half a minute away: a cut shorter than gossip notices loses it
@@ -139,16 +145,8 @@ func (c *Core) legionStatus(now Now, legion string, nodes []view) LegionStatus {
 			s.Lord, s.Term, s.Since, s.Trusted = c.cfg.Name, l.term, l.since.Wall, left
 		}
 	}
-	voters := 0
-	for _, n := range nodes {
-		if v, ok := n.votes[legion]; !ok || v.Name != s.Lord || v.Term != s.Term || !c.electorate.names(n.Name, n.Instance) {
-			continue
-		}
-		s.Votes++
-		if n.Electorate != nil && n.Electorate.Cluster == c.electorate.Cluster && n.Electorate.Epoch == c.electorate.Epoch {
-			voters++
-		}
-	}
+	votes, voters := c.votesFor(nodes, legion, s.Lord, s.Term)
+	s.Votes = votes
 	if _, member := c.cfg.Legions[legion]; !member { // its members know better
 		for i := range nodes {
 			if part := nodes[i].candidacy(legion); part != nil && part.Quorum > 0 {
@@ -163,6 +161,21 @@ func (c *Core) legionStatus(now Now, legion string, nodes []view) LegionStatus {
 		}
 	}
 	return s
+}
+
+// votesFor counts the voters that say that they vote for a lord in a term, and
+// those of them that follow the same electorate.
+func (c *Core) votesFor(nodes []view, legion, lord string, term uint64) (votes, same int) {
+	for _, n := range nodes {
+		if v, ok := n.votes[legion]; !ok || v.Name != lord || v.Term != term || !c.electorate.names(n.Name, n.Instance) {
+			continue
+		}
+		votes++
+		if n.Electorate != nil && n.Electorate.Cluster == c.electorate.Cluster && n.Electorate.Epoch == c.electorate.Epoch {
+			same++
+		}
+	}
+	return votes, same
 }
 
 // reignsBy reports whether the holder of a grant of this voter beats to it as

@@ -46,3 +46,37 @@ func TestStatusNamesTheHolder(t *testing.T) {
 		t.Errorf("after its release: lord %q, want none", l.Lord)
 	}
 }
+
+// TestStatusBesidesAPromise: a voter that has promised a higher term to a
+// candidate which failed is told by the others who reigns all the same, and says
+// so; before they vote for it, it takes it for the last lord.
+func TestStatusBesidesAPromise(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	announce := func(seq uint64, name string, vote string, reigns ...Reigning) {
+		id := testConfig(name).Incarnation
+		c.Step(at(0), Membership{name, id, true})
+		c.Step(at(0), Announced{NodeState{Name: name, Instance: id, Incarnation: id, Seq: seq,
+			Electorate: testElectorate(), Reigns: reigns, Votes: []VoteFor{{"g", 1001, vote}}}})
+	}
+	lord := func(now Now) LegionStatus {
+		for _, l := range c.Status(now).Legions {
+			if l.Legion == "g" {
+				return l
+			}
+		}
+		return LegionStatus{}
+	}
+	receive(c, at(0), "b", Ask{Legion: "g", Term: 1002, Rank: Rank{Effective: 999}}, 0, 1)
+	c.Step(at(0), Durable{1})
+	receive(c, at(0), "b", Release{Thrones: []Reigning{{"g", 1002}}}, 0, 2) // it lost
+
+	announce(1, "c", "c", Reigning{"g", 1001})
+	if l := lord(at(0)); l.Lord != "" || l.Term != 1002 {
+		t.Errorf("with the vote of one: lord %q in term %d, want none yet", l.Lord, l.Term)
+	}
+	announce(1, "b", "c")
+	if l := lord(at(0)); l.Lord != "c" || l.Term != 1001 || l.Votes != 2 || l.Agreed {
+		t.Errorf("with the votes of two: lord %q in term %d with %d votes, agreed: %v; want c in 1001", l.Lord, l.Term, l.Votes, l.Agreed)
+	}
+}
