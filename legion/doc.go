@@ -199,6 +199,11 @@
 //     lease.
 //   - Two stand at once and share the votes: the one that thinks itself the
 //     lesser gives its votes back at once, and voters tell the other.
+//   - A candidate fails with some of the votes it asked for: those voters have
+//     promised its term, and vote for no lord of a term before. Such a lord goes
+//     on with the others, and one voter less may fail; the next election is in
+//     a higher term. The lord does not take a new one for that alone: its reign
+//     would end, and with it what it runs.
 //   - A clock jump changes nothing about who may reign: wall time numbers the
 //     first term and is no part of a lease. But it says which slots are due, so
 //     a lord whose wall clock is more than 10 s ahead of a quorum's gives its
