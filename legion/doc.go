@@ -8,8 +8,8 @@
 //
 // Leases give "one lord at a time". A voter promises not to vote for anybody
 // else for a lease; a candidate with a quorum of such promises reigns until
-// the first moment at which a quorum of them might have ended. This needs
-// clocks whose rates differ by less than 10 %, and nothing else: no clock is
+// the first moment at which fewer than a quorum of them are sure to last. This
+// needs clocks that run within 10 % of true time, and nothing else: no clock is
 // ever compared with another host's. It is PaxosLease (Trencseni, Gazso,
 // Reinhardt, arXiv 1209.4187) with durable terms.
 //
@@ -30,6 +30,8 @@
 //
 // A node may be any of these, and none excludes another. The electorate is
 // one record for the whole cluster and its voters vote for every legion.
+// A legion may ask for more votes than a majority of them; what is left of all
+// this where it makes do with fewer says unsafe.go.
 //
 //	         throne vacant, rank says my turn
 //	idle ------------------------------------> probing ("would you?")
@@ -37,11 +39,12 @@
 //	 |  |        refused, or no quorum            v
 //	 |  +------------------------------------- asking (a new term)
 //	 |    releases what it got, waits 1-3 beats   | a quorum granted
+//	 |    or until a voter said to ask again      |
 //	 |                                            v
 //	 +----------- leaving <------------------- reigning
-//	   let go,      |   told to, or a better
-//	   released     |   one is Ready: hooks
-//	                |   run, and it still beats
+//	   let go,      |   told to, not fit, or
+//	   released     |   a better one is Ready:
+//	                |   hooks run, it still beats
 //	                |
 //	                +-- trustedUntil passed: not lord from that very moment, no
 //	                    matter what; it beats no more, and nothing brings it back
@@ -97,15 +100,22 @@
 // instance and legion. Choosing well is never a ground for safety: all of it
 // goes by gossip, by what came with requests, and by guesses that expire.
 //
+//   - A vacant throne: the best stands at once, the next half a beat later, and
+//     so on; and for two beats after a throne fell vacant a voter that knows of a
+//     better candidate refuses a worse one. Then it votes for whoever asks.
+//   - The first election of a legion waits until all voters are here, or for a
+//     lease once a quorum of them is, so that the first to start does not win all.
 //   - Nobody takes a throne from a living lord. A lord gives it away, to a
 //     candidate that has been better for preempt_delay, or because it is unfit,
-//     drained or told to; with preempt off, for the latter reasons alone.
+//     drained or told to, or its wall clock is wrong; with preempt off, for the
+//     latter reasons alone.
 //   - It asks first. The successor answers Ready only if it has just heard a
 //     quorum of voters itself and is taking no other; then the lord stops,
-//     lets go, and releases naming it; voters prefer it for two beats (yield.go
-//     draws it). A better node that hears nobody therefore moves nothing.
+//     lets go, and releases naming it; voters prefer it for up to two beats
+//     (yield.go draws it). A better node that hears nobody therefore moves nothing.
 //   - A lord that must go and finds nobody ready gives up after two beats, or
-//     after a lease if it was told to; with nobody fit there is no lord.
+//     after a lease if it was told to; at once if nobody else is fit, and then
+//     there is no lord.
 //   - Lordships spread because the most loaded lord offers them, one at a
 //     time, and the candidate accepts on its own true load (spread.go). With
 //     equal valors the counts end within one of each other, and then rest.
@@ -116,6 +126,18 @@
 //     kept in memory: one that is restarted again and again is not held back.
 //   - What a node announced while it heard no quorum it announces again when one
 //     answers: nobody else could know that it ranks last by now.
+//
+// # How the first electorate comes to be
+//
+// While there is none there is no lord. Once as many nodes see each other as there
+// are to be voters (size), all of them willing, without an electorate and of one
+// opinion about the size, the first of them by name proposes the first so many of
+// them. The [Founding] stands when all that it names have accepted it, durably; who
+// has accepted one takes another only on proof that the first can never stand. Fewer
+// nodes found nothing, however long they wait; with a size of 1 a node founds at
+// once. Two clusters that were founded apart never merge: each calls the other
+// foreign. Terms begin above the Unix time of the founding, so that they grow even
+// where every disk was lost.
 //
 // # Why the electorate may change
 //
@@ -177,26 +199,39 @@
 // # Failures, and what a stranger may expect
 //
 //   - A split: the side with a quorum of voters has a lord within lease + 2
-//     beats; the other side's lords stop by themselves within 0.8 lease, by
-//     their own clocks, before the first side can elect.
-//   - The lord's host dies or is cut off: as above.
+//     beats, by its own clocks, and at worst 5 beats more for each further
+//     lordship that was lost at once; the other side's lords stop by themselves
+//     within 0.8 lease, by their own clocks, before the first side can elect. A
+//     lord that still has a quorum stays. Where no side has one there is no lord.
+//   - The split heals: the nodes find each other within about 10 s, and the lord
+//     stays. Whoever was cut off has raised no term meanwhile; if it is the better
+//     one it is offered the throne like any node that joins.
+//   - The lord's host dies or is cut off: as a split.
 //   - The lord's process dies and its host lives: whoever knows that for certain
 //     delivers the certificate that the core made beforehand ([Core.Certificate]);
 //     then as if it had stopped.
 //   - The lord stops (SIGTERM): it lets go first, then sends a death
 //     certificate; voters free its thrones and the next best campaigns at once.
-//   - A voter restarts: it takes the sitting lord back at once, and votes for
-//     another only after 1.25 leases.
+//   - A voter restarts: it takes the sitting lord back at once. For another it
+//     votes only after 1.25 leases, even if what it promised was given back
+//     since, for that is not on its disk. What it promised to itself is void. So
+//     when all voters are restarted together, by power or by hand, there is no
+//     lord for 1.25 leases; a node that is its own only voter reigns at once.
 //   - A voter loses its disk: it comes back as another instance, which the
 //     electorate does not name: it may be lord but has no vote. The lord of the
-//     cluster removes the old one and adds the new, some seconds apart. Until
-//     then one voter less may fail.
+//     cluster removes the old one and adds the new, some seconds apart, if a quorum
+//     of those that are left answers. Until then one voter less may fail.
+//   - A disk is restored, or copied with a machine: a state directory counts its
+//     starts, and the others remember them. The node that is found out is told,
+//     and takes no part any more until it starts as another instance.
 //   - A majority of voters is lost for good: there is no lord and no change of
 //     electorate until a survivor is told to found the cluster again.
 //   - One-way cuts: a lord that is heard but does not hear falls by its own
-//     clock and gives the throne back; were it to go on, a voter extends a
-//     grant only if the beat echoes an answer of its own from within the last
-//     lease.
+//     clock and gives the throne back, so that another has it at once; were it to
+//     go on, a voter extends a grant only if the beat echoes an answer of its own
+//     from within the last lease. A lord that hears but is not heard has no
+//     answers either, and falls as in a split. A candidate that hears nobody, or
+//     that nobody hears, asks whether it might stand, and raises no term.
 //   - Two stand at once and share the votes: the one that thinks itself the
 //     lesser gives its votes back at once, and voters tell the other.
 //   - A candidate fails with some of the votes it asked for: those voters have
@@ -204,14 +239,24 @@
 //     on with the others, and one voter less may fail; the next election is in
 //     a higher term. The lord does not take a new one for that alone: its reign
 //     would end, and with it what it runs.
-//   - A clock jump changes nothing about who may reign: wall time numbers the
-//     first term and is no part of a lease. But it says which slots are due, so
-//     a lord whose wall clock is more than 10 s ahead of a quorum's gives its
-//     thrones back before anything of it is written, and one that is as far
-//     behind yields (clock.go). Suspend counts as time passed.
+//   - A clock jump moves no lease: wall time numbers the first term and is no
+//     part of any promise. But it says which slots are due, so a lord whose wall
+//     clock is more than 10 s ahead of so many voters' that the rest is no quorum
+//     gives its thrones back before anything of it is written, with the next
+//     answers to its beats, and wins none; one that a quorum is as far ahead of
+//     yields to whoever is ready, and stands for a vacant throne only if nobody
+//     else has for a lease (clock.go). Where a quorum is wrong together, or a node
+//     is alone, nobody notices.
+//   - A node is suspended: for what it holds as a lord that time has passed, and
+//     it may be none when it wakes; what it promised as a voter lasts as much longer.
 //   - The core freezes: beats stop with it, and the lordships go.
 //   - The disk stalls: no vote or write is answered before it is durable, and
-//     a write outstanding for longer than a lease withholds beats.
+//     a write outstanding for longer than a lease withholds beats. A disk that
+//     takes no writes ([DiskTrouble]) has the node give up its lordships, and it
+//     neither votes nor stands until there is room again.
+//   - A second node of the same name: the gossip refuses it, or has the younger
+//     one stand back. What it sends until then takes nothing from the first:
+//     voters are known by name and instance, holders by incarnation.
 //
 // # Not promised
 //
