@@ -288,17 +288,42 @@ func (b backend) until(ctx context.Context, done func(legion.Status) bool) (cont
 		select {
 		case <-look.C:
 		case <-ctx.Done():
-			why := s.Change
-			if why == "" {
-				why = "no quorum of its voters answers"
-			}
-			return control.Electorate{}, control.Unavailable("legion-cron status shows the electorate; a majority that is lost for good: legion-cron refound",
-				"the electorate has not changed in %v: %s", electorateWait, why)
+			why, hint := unchanged(s)
+			return control.Electorate{}, control.Unavailable(hint, "the electorate has not changed in %v: %s", electorateWait, why)
 		}
 	}
 }
 
-var errNoCluster = control.Refused("there is no [cluster] in its configuration", "this node has no cluster")
+// unchanged says why an electorate did not change, as far as this node can tell,
+// and what to do about it.
+func unchanged(s legion.Status) (why, hint string) {
+	const look = "legion-cron status shows the electorate"
+	e := s.Electorate
+	if e == nil {
+		return "there is none yet", look
+	}
+	var away []string
+	for _, v := range e.Voters {
+		if !slices.ContainsFunc(s.Nodes, func(n legion.NodeState) bool { return n.Name == v.Name && n.Instance == v.Instance }) {
+			away = append(away, v.Name)
+		}
+	}
+	switch {
+	case len(e.Voters)-len(away) < e.Quorum:
+		return "no quorum of its voters answers", look + "; a majority that is lost for good: legion-cron refound"
+	case s.Change != "":
+		return s.Change, look
+	case len(away) > 0:
+		return "a voter goes only while a quorum of those that are left answers; away: " + strings.Join(away, ", "),
+			"start what is away; what is gone for good: legion-cron forget " + away[0]
+	}
+	return "its lord has not begun", look
+}
+
+var (
+	errNoCluster = control.Refused("there is no [cluster] in its configuration", "this node has no cluster")
+	errUnfounded = control.Refused("legion-cron status says what it waits for; to take the node away, stop the agent", "the cluster is not founded yet")
+)
 
 // Leave implements control.Steward.
 func (b backend) Leave(ctx context.Context) (control.Electorate, error) {
@@ -307,7 +332,10 @@ func (b backend) Leave(ctx context.Context) (control.Electorate, error) {
 	if cl == nil || d.gossip == nil {
 		return control.Electorate{}, errNoCluster
 	}
-	if s := d.protocol.status(); s.Electorate != nil && s.Voter && len(s.Electorate.Voters) == 1 && len(s.Nodes) == 1 {
+	switch s := d.protocol.status(); {
+	case s.Electorate == nil:
+		return control.Electorate{}, errUnfounded
+	case s.Voter && len(s.Electorate.Voters) == 1 && len(s.Nodes) == 1:
 		return control.Electorate{}, control.Refused("to end the cluster, stop the agent", "%s is the last node", d.name)
 	}
 	d.protocol.post(legion.Willing{ForgetAfter: cl.ForgetAfter})

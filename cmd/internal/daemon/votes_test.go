@@ -38,3 +38,33 @@ func TestVoteOf(t *testing.T) {
 		}
 	}
 }
+
+// TestUnchanged: refound is spoken of only where no quorum is heard.
+func TestUnchanged(t *testing.T) {
+	t.Parallel()
+	instance := uuid.New()
+	e := &legion.Electorate{Quorum: 2, Voters: []legion.Voter{{Name: "a", Instance: instance}, {Name: "b", Instance: instance}, {Name: "c", Instance: instance}}}
+	here := func(names ...string) (all []legion.NodeState) {
+		for _, name := range names {
+			all = append(all, legion.NodeState{Name: name, Instance: instance})
+		}
+		return all
+	}
+	for _, tt := range []struct {
+		s         legion.Status
+		why, hint string
+	}{
+		{legion.Status{}, "none yet", "status"},
+		{legion.Status{Electorate: e, Nodes: here("a")}, "no quorum", "refound"},
+		{legion.Status{Electorate: e, Nodes: here("a"), Change: "epoch 2 is proposed"}, "no quorum", "refound"},
+		{legion.Status{Electorate: e, Nodes: here("a", "b")}, "away: c", "forget c"},
+		{legion.Status{Electorate: e, Nodes: append(here("a", "b"), legion.NodeState{Name: "c", Instance: uuid.New()})}, "away: c", "forget c"},
+		{legion.Status{Electorate: e, Nodes: here("a", "b"), Change: "epoch 2 is proposed"}, "epoch 2 is proposed", "status"},
+		{legion.Status{Electorate: e, Nodes: here("a", "b", "c")}, "not begun", "status"},
+	} {
+		why, hint := unchanged(tt.s)
+		if !strings.Contains(why, tt.why) || !strings.Contains(hint, tt.hint) || strings.Contains(hint, "refound") != (tt.hint == "refound") {
+			t.Errorf("%+v: %q, %q; want %q, %q", tt.s, why, hint, tt.why, tt.hint)
+		}
+	}
+}
