@@ -258,12 +258,22 @@ func founding(s legion.Status, own string) string {
 		if n.Name == own {
 			size = n.Size
 		}
-		if n.Willing {
+	}
+	var others []string // they would found another electorate
+	for _, n := range s.Nodes {
+		switch {
+		case !n.Willing:
+		case n.Size != size:
+			others = append(others, fmt.Sprintf("cluster.size is %d in the file of %s", n.Size, n.Name))
+		default:
 			willing++
 		}
 	}
 	if willing >= size {
 		return "" // it takes a moment
+	}
+	if len(others) > 0 {
+		return fmt.Sprintf("it takes %d nodes that may vote and have cluster.size = %d, and %d can be heard here; %s", size, size, willing, strings.Join(others, ", "))
 	}
 	return fmt.Sprintf("it takes %d nodes that may vote, and %d can be heard here; cluster.join, keys_file and firewalls decide who is", size, willing)
 }

@@ -50,6 +50,10 @@ func TestFounding(t *testing.T) {
 	if got := founding(all, "a"); got != "" {
 		t.Errorf("all are here: %q", got)
 	}
+	all.Nodes[2].Size = 5
+	if got, want := founding(all, "a"), "it takes 3 nodes that may vote and have cluster.size = 3, and 2 can be heard here; cluster.size is 5 in the file of c"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }
 
 // TestAwayWhenTheClockIsSet: how long a node has been away is how much time has
