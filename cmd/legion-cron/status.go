@@ -127,7 +127,11 @@ func printStatus(w io.Writer, s control.Status, now time.Time) error {
 			fmt.Sprintf("%d of %d, quorum %d", l.Votes, len(c.Voters), l.Quorum),
 			strings.Join(l.Succession[:min(heirs, len(l.Succession))], " "), describeChange(l.LastChange, now))
 	}
-	if err := legions.print(w, "no legions"); err != nil {
+	none := "no legions"
+	if c.ID == "" {
+		none = "no legion has a lord before the founding"
+	}
+	if err := legions.print(w, none); err != nil {
 		return err
 	}
 

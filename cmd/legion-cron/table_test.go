@@ -124,6 +124,14 @@ warning: the clock of node2 differs by -700 ms
 	if b.String() != want {
 		t.Errorf("status:\n%s\nwant:\n%s", &b, want)
 	}
+
+	b.Reset()
+	if err := printStatus(&b, control.Status{Node: "node1", Version: "1.2.3"}, now); err != nil {
+		t.Fatal(err)
+	}
+	if want := "no cluster yet: waiting for the founding\n\nno legion has a lord before the founding\n"; !strings.Contains(b.String(), want) {
+		t.Errorf("before the founding:\n%s\nwant:\n%s", &b, want)
+	}
 }
 
 // TestWipe: status --watch writes control characters to a terminal alone.
