@@ -269,9 +269,7 @@ func (b backend) explainOwn(ctx context.Context, job string) (control.Explanatio
 				e.Lord, e.Term = l.Lord, l.Term
 			}
 		}
-		if _, since := d.lords.of(v.Legion); e.Lord != "" {
-			e.Since = control.At(since)
-		}
+		e.Since = control.At(d.lords.since(v.Legion, e.Lord))
 	}
 	return e, nil
 }
@@ -359,7 +357,11 @@ func tell(e *control.Explanation, vacancy string, silent []string) {
 	case e.Lord == "":
 		say("%s has no lord: %s", e.Legion, vacancy)
 	default:
-		say("%s is the lord of %s in term %d, since %s", e.Lord, e.Legion, e.Term, e.Since.Format(time.RFC3339))
+		since := ""
+		if !e.Since.IsZero() {
+			since = ", since " + e.Since.Format(time.RFC3339)
+		}
+		say("%s is the lord of %s in term %d%s", e.Lord, e.Legion, e.Term, since)
 	}
 	say("%s: %s", e.Schedule, e.Description)
 	if !e.Next.IsZero() {

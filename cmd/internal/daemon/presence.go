@@ -159,16 +159,16 @@ func (p *presence) all() []sighting {
 
 // A chronicle remembers the last change of lord of each legion.
 type chronicle struct {
-	mu    sync.Mutex
-	lords map[string]legion.VoteFor // Name: the lord; empty: none
-	last  map[string]control.Change
-	since map[string]time.Time
-	unfit map[candidacy]string        // why a node says that it may not be lord
-	moved func(legion, reason string) // told of a lordship that has come to another node
+	mu      sync.Mutex
+	lords   map[string]legion.VoteFor // Name: the lord; empty: none
+	last    map[string]control.Change
+	reigned map[string]time.Time        // since when
+	unfit   map[candidacy]string        // why a node says that it may not be lord
+	moved   func(legion, reason string) // told of a lordship that has come to another node
 }
 
 func newChronicle() *chronicle {
-	return &chronicle{lords: map[string]legion.VoteFor{}, last: map[string]control.Change{}, since: map[string]time.Time{}, unfit: map[candidacy]string{}}
+	return &chronicle{lords: map[string]legion.VoteFor{}, last: map[string]control.Change{}, reigned: map[string]time.Time{}, unfit: map[candidacy]string{}}
 }
 
 // A candidacy is a node in a legion.
@@ -190,7 +190,7 @@ func (c *chronicle) reigns(node, l string, term uint64, reason string, now time.
 		from = last.From // the throne was vacant in between
 	}
 	c.lords[l] = legion.VoteFor{Legion: l, Term: term, Name: node}
-	c.since[l] = now
+	c.reigned[l] = now
 	if last := c.last[l]; reason == "" && last.To == "" && last.Reason != "" {
 		reason = last.Reason
 	}
@@ -233,15 +233,27 @@ func (c *chronicle) fell(node, l string, term uint64, reason string, now time.Ti
 		return
 	}
 	c.lords[l] = legion.VoteFor{Legion: l, Term: term}
-	delete(c.since, l)
+	delete(c.reigned, l)
 	c.last[l] = control.Change{At: control.At(now), From: node, Reason: reason}
 }
 
-func (c *chronicle) of(l string) (*control.Change, time.Time) {
+// of returns the last change that was noted; nil: none.
+func (c *chronicle) of(l string) *control.Change {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if ch, ok := c.last[l]; ok {
-		return &ch, c.since[l]
+		return &ch
 	}
-	return nil, time.Time{}
+	return nil
+}
+
+// since returns when lord was first heard to reign over l; zero where its own word
+// of that has not come yet, and what was noted is of another.
+func (c *chronicle) since(l, lord string) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if lord == "" || c.lords[l].Name != lord {
+		return time.Time{}
+	}
+	return c.reigned[l]
 }

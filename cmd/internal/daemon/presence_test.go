@@ -16,7 +16,7 @@ func TestLastChange(t *testing.T) {
 	c.moved = func(string, string) {}
 	check := func(from, to, reason string) {
 		t.Helper()
-		ch, _ := c.of("g")
+		ch := c.of("g")
 		if ch == nil || ch.From != from || ch.To != to || ch.Reason != reason {
 			t.Errorf("last change %+v, want %q to %q: %s", ch, from, to, reason)
 		}
@@ -35,6 +35,12 @@ func TestLastChange(t *testing.T) {
 	c.fell("n3", "g", 5, "lost quorum", noon)
 	c.reigns("n3", "g", 6, "", noon)
 	check("n3", "n3", "lost quorum")
+	if at := c.since("g", "n3"); !at.Equal(noon) {
+		t.Errorf("n3 reigns since %v", at)
+	}
+	if at := c.since("g", "n4"); !at.IsZero() { // its vote is known, its word is not
+		t.Errorf("n4 reigns since %v, which is n3's", at)
+	}
 }
 
 func TestFounding(t *testing.T) {

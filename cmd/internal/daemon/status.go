@@ -86,11 +86,8 @@ func (b backend) legion(s legion.Status, l legion.LegionStatus) control.Legion {
 		out.Paused = describePause(p)
 	}
 	out.Doubles = b.d.doubles.of(l.Legion)
-	change, since := b.d.lords.of(l.Legion)
-	out.LastChange = change
-	if l.Lord != "" {
-		out.Since = control.At(since)
-	}
+	out.LastChange = b.d.lords.of(l.Legion)
+	out.Since = control.At(b.d.lords.since(l.Legion, l.Lord))
 	for i := range s.Nodes {
 		n := &s.Nodes[i]
 		c := slices.IndexFunc(n.Legions, func(c legion.Candidacy) bool { return c.Legion == l.Legion })
