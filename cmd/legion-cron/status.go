@@ -111,6 +111,12 @@ func printStatus(w io.Writer, s control.Status, now time.Time) error {
 		fmt.Fprintln(w, "alone")
 	default:
 		fmt.Fprintf(w, "cluster %s, epoch %d, voters %s\n", printable(c.ID), c.Epoch, printable(strings.Join(c.Voters, " ")))
+		lord := "no lord of the cluster"
+		if c.Lord != "" {
+			lord = "lord of the cluster " + printable(c.Lord)
+		}
+		fmt.Fprintf(w, "size %d, quorum %d, beat %v, lease %v, %s\n", c.Size, c.Quorum,
+			time.Duration(c.BeatMS)*time.Millisecond, time.Duration(c.LeaseMS)*time.Millisecond, lord)
 	}
 	if c.Change != "" {
 		fmt.Fprintf(w, "electorate: %s\n", printable(c.Change))

@@ -72,7 +72,7 @@ func TestPrintStatus(t *testing.T) {
 	s := control.Status{
 		Node: "node1", Version: "1.2.3",
 		Cluster: control.Cluster{
-			ID: "c1", Epoch: 1, Voters: control.List[string]{"node1", "node2", "node3"},
+			ID: "c1", Epoch: 1, Voters: control.List[string]{"node1", "node2", "node3"}, Size: 3, Quorum: 2, BeatMS: 300, LeaseMS: 2000, Lord: "node2",
 			Members: control.List[control.Member]{
 				{Name: "node1", Addr: "10.0.0.1:4242", State: "alive", Version: "1.2.3"},
 				{Name: "node2", Addr: "10.0.0.2:4242", State: "dead", Version: "1.2.3", ClockSkewMS: -700},
@@ -100,6 +100,7 @@ func TestPrintStatus(t *testing.T) {
 	}
 	want := `node1, legion-cron 1.2.3
 cluster c1, epoch 1, voters node1 node2 node3
+size 3, quorum 2, beat 300ms, lease 2s, lord of the cluster node2
 
 LEGION  LORD   TERM  SINCE  TRUST  VOTES             NEXT         LAST CHANGE
 foobar  node1  7     1m30s  1.2s   2 of 3, quorum 2  node3 node2  nobody to node1, 1m30s ago: elected

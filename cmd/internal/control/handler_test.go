@@ -254,7 +254,7 @@ func TestKeys(t *testing.T) {
 		keys string
 	}{
 		{Status{}, "node incarnation version cluster legions process"},
-		{Cluster{}, "id epoch voters size quorum lord change drift members"},
+		{Cluster{}, "id epoch voters size quorum beat_ms lease_ms lord change drift members"},
 		{Member{}, "name addr state incarnation version clock_skew_ms"},
 		{Legion{}, "name lord term since trusted_ms quorum votes safe agreed succession members last_change voters paused doubles"},
 		{Vote{}, "name for term why"},

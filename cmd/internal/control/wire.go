@@ -76,9 +76,11 @@ type Cluster struct {
 	Voters  List[string] `json:"voters"` // names
 	Size    int          `json:"size"`   // how many voters there are to be
 	Quorum  int          `json:"quorum"`
-	Lord    string       `json:"lord"`   // who changes the electorate; empty: nobody now
-	Change  string       `json:"change"` // what is under way with it; empty: nothing
-	Drift   List[string] `json:"drift"`  // what files say and the electorate does not
+	BeatMS  int64        `json:"beat_ms"`  // between two renewals
+	LeaseMS int64        `json:"lease_ms"` // how long a vote holds
+	Lord    string       `json:"lord"`     // who changes the electorate; empty: nobody now
+	Change  string       `json:"change"`   // what is under way with it; empty: nothing
+	Drift   List[string] `json:"drift"`    // what files say and the electorate does not
 	Members List[Member] `json:"members"`
 }
 
@@ -86,7 +88,7 @@ type Cluster struct {
 type Member struct {
 	Name        string `json:"name"`
 	Addr        string `json:"addr"`
-	State       string `json:"state"` // alive, suspect, dead, left
+	State       string `json:"state"` // alive, dead
 	Incarnation string `json:"incarnation"`
 	Version     string `json:"version"`
 	ClockSkewMS int64  `json:"clock_skew_ms"` // its wall clock minus ours

@@ -234,6 +234,7 @@ func (b backend) electorate(s legion.Status) control.Cluster {
 		return out
 	}
 	out.ID, out.Epoch, out.Size, out.Quorum, out.Change = e.Cluster.String(), e.Epoch, e.Size, e.Quorum, s.Change
+	out.BeatMS, out.LeaseMS = e.Beat.Milliseconds(), e.Lease.Milliseconds()
 	for _, v := range e.Voters {
 		out.Voters = append(out.Voters, v.Name)
 	}
