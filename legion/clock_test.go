@@ -154,6 +154,7 @@ func TestLordBehind(t *testing.T) {
 	t.Parallel()
 	c := newTestCore(State{Electorate: testElectorate()})
 	elect(t, c)
+	configure(c, at(0), func(l *Legion) { l.PreemptDelay = time.Hour }) // which is for better ones
 	announce(c, at(0), 2, "b", Candidacy{Valor: 1})
 	var offers []Send
 	for d := 300 * time.Millisecond; d < 1500*time.Millisecond; d += 100 * time.Millisecond {

@@ -144,7 +144,11 @@ func (c *Core) weigh(l *lordship) (wish, bool) {
 	if l.bested == (Stamp{}) {
 		l.bested = c.now.Stamp()
 	}
-	if at := l.bested.add(c.preemptDelay(part)); !c.due(at) {
+	delay := c.preemptDelay(part)
+	if late { // it starts nothing: that is no matter of who is better
+		delay = min(delay, 2*c.beatEvery())
+	}
+	if at := l.bested.add(delay); !c.due(at) {
 		c.weighAgain(at)
 		return wish{}, false
 	}
