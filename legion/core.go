@@ -137,6 +137,7 @@ type Core struct {
 	campaigns  map[string]*campaign
 	lordships  map[string]*lordship
 	byName     []*lordship        // the same, by name of legion; nil: to be made
+	ended      map[string]ended   // how reigns ended, for a while; by legion
 	links      map[string]*link   // as a lord: to each voter
 	clocks     map[string]reading // of voters, by name
 	setVersion uint64
@@ -208,6 +209,7 @@ func New(cfg Config, st State, now Now, rng *rand.Rand) *Core {
 		lordships:  map[string]*lordship{},
 		links:      map[string]*link{},
 		clocks:     map[string]reading{},
+		ended:      map[string]ended{},
 		ties:       map[string]ID{},
 		lapses:     map[string]*lapses{},
 		nextBeat:   now.Stamp(),
@@ -612,6 +614,10 @@ func (c *Core) self() *NodeState {
 	}
 	for _, l := range c.reigning() {
 		s.Reigns = append(s.Reigns, Reigning{l.legion, l.term})
+	}
+	maps.DeleteFunc(c.ended, func(_ string, e ended) bool { return c.now.held(e.at) > endedKept })
+	for _, name := range slices.Sorted(maps.Keys(c.ended)) {
+		s.Ended = append(s.Ended, c.ended[name].Ended)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.thrones)) {
 		if t := c.thrones[name]; c.voter() && c.occupied(t) {

@@ -33,6 +33,12 @@ type lordship struct {
 // renewed reports whether the beats name l.
 func (l *lordship) renewed() bool { return !l.lost }
 
+// An ended is a reign that is over, and since when.
+type ended struct {
+	Ended
+	at Stamp
+}
+
 // A link is what a lord knows of its beats to one voter.
 type link struct {
 	incarnation ID
@@ -143,6 +149,7 @@ func (c *Core) reign(k *campaign) {
 	l.weight = c.cfg.Legions[l.legion].Weight
 	c.took(l)
 	c.lordships[k.legion], c.byName = l, nil
+	delete(c.ended, k.legion)
 	if k.legion == ClusterLegion {
 		c.takeUp(k)
 	}
@@ -163,6 +170,9 @@ func (c *Core) abandon(legion, reason string) {
 	}
 	l.leaving, c.changed, c.look = true, true, true
 	c.carry(l, -1)
+	if len(c.ended) < MaxLegions {
+		c.ended[legion] = ended{Ended{legion, l.term, brief(reason)}, c.now.Stamp()}
+	}
 	c.failProposals(legion, l.term, reason)
 	c.do(Unreign{Legion: legion, Term: l.term, Reason: reason})
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -62,6 +63,9 @@ type NodeState struct {
 	Wall int64 `cbor:"12,keyasint,omitempty"`
 	// Starts is how often the instance has been started; see [Started].
 	Starts uint64 `cbor:"20,keyasint,omitempty"`
+	// Ended says how the node's latest reigns ended, for people to see: one of each
+	// legion in which it does not reign, and only for a minute or so.
+	Ended []Ended `cbor:"21,keyasint,omitempty"`
 	// Checks of the node, for people to see; the first MaxChecks of them.
 	Checks []Check `cbor:"13,keyasint,omitempty"`
 }
@@ -103,6 +107,16 @@ type Candidacy struct {
 	// Quorum is how many votes do, if that may be less than a majority.
 	Quorum int `cbor:"11,keyasint,omitempty"`
 }
+
+// An Ended is a reign that is over.
+type Ended struct {
+	Legion string `cbor:"1,keyasint"`
+	Term   uint64 `cbor:"2,keyasint"`
+	Why    string `cbor:"3,keyasint,omitempty"`
+}
+
+// endedKept is for how long it is announced how a reign ended.
+const endedKept = time.Minute
 
 // maxBrief bounds what is announced for people to see, in bytes.
 const maxBrief = 256

@@ -355,3 +355,30 @@ func TestWishAfterLastOfALegion(t *testing.T) {
 	}
 	t.Error("never offered")
 }
+
+// TestSaysHowItEnded: the others are told why a lord is none any more, until it
+// reigns again or it is an old story.
+func TestSaysHowItEnded(t *testing.T) {
+	t.Parallel()
+	c := newTestCore(State{Electorate: testElectorate()})
+	term := elect(t, c)
+	c.Step(at(0), Abandon{"g", "its hook failed"})
+	want := Ended{"g", term, "its hook failed"}
+	for _, d := range []time.Duration{0, 30 * time.Second, 2 * time.Minute} {
+		c.changed = true
+		c.Step(at(d), Tick{})
+		if got := c.Announcement().Ended; slices.Contains(got, want) != (d < time.Minute) {
+			t.Errorf("after %v: announces %v", d, got)
+		}
+	}
+
+	c = newTestCore(State{Electorate: testElectorate()})
+	term = elect(t, c)
+	c.Step(at(0), Abandon{"g", "its hook failed"})
+	c.Step(at(0), LetGo{"g", term})
+	c.reign(&campaign{legion: "g", term: term + 1})
+	c.announce()
+	if got := c.Announcement().Ended; len(got) > 0 {
+		t.Errorf("as lord: announces %v", got)
+	}
+}

@@ -517,6 +517,9 @@ func (d *Daemon) merge(b []byte) {
 	for _, c := range s.Legions {
 		d.lords.fits(s.Name, c.Legion, unfitBy(&s, c), now)
 	}
+	for _, e := range s.Ended {
+		d.lords.ended(s.Name, e.Legion, e.Term, e.Why, now)
+	}
 	for _, r := range s.Reigns {
 		d.lords.reigns(s.Name, r.Legion, r.Term, "", now)
 	}

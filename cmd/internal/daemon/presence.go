@@ -161,6 +161,7 @@ func (p *presence) all() []sighting {
 type chronicle struct {
 	mu      sync.Mutex
 	lords   map[string]legion.VoteFor // Name: the lord; empty: none
+	before  map[string]legion.VoteFor // the lord before that one
 	last    map[string]control.Change
 	reigned map[string]time.Time        // since when
 	unfit   map[candidacy]string        // why a node says that it may not be lord
@@ -168,7 +169,7 @@ type chronicle struct {
 }
 
 func newChronicle() *chronicle {
-	return &chronicle{lords: map[string]legion.VoteFor{}, last: map[string]control.Change{}, reigned: map[string]time.Time{}, unfit: map[candidacy]string{}}
+	return &chronicle{lords: map[string]legion.VoteFor{}, before: map[string]legion.VoteFor{}, last: map[string]control.Change{}, reigned: map[string]time.Time{}, unfit: map[candidacy]string{}}
 }
 
 // A candidacy is a node in a legion.
@@ -188,6 +189,9 @@ func (c *chronicle) reigns(node, l string, term uint64, reason string, now time.
 	from := old.Name
 	if last := c.last[l]; from == "" && last.To == "" {
 		from = last.From // the throne was vacant in between
+	}
+	if old.Name != "" {
+		c.before[l] = old
 	}
 	c.lords[l] = legion.VoteFor{Legion: l, Term: term, Name: node}
 	c.reigned[l] = now
@@ -225,13 +229,28 @@ func (c *chronicle) fits(node, l, why string, now time.Time) {
 	}
 }
 
+// ended takes note of what another node says of a reign of its own that is over.
+// Its word may come after that of its successor, and comes more than once.
+func (c *chronicle) ended(node, l string, term uint64, why string, now time.Time) {
+	c.fell(node, l, term, why, now)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	was, last := c.before[l], c.last[l]
+	if was.Name == node && was.Term == term && last.From == node && last.Reason == elected {
+		last.Reason = why
+		c.last[l] = last
+	}
+}
+
 // fell takes note that node's reign in a term is over.
 func (c *chronicle) fell(node, l string, term uint64, reason string, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if old := c.lords[l]; old.Name != node || old.Term != term {
+	old := c.lords[l]
+	if old.Name != node || old.Term != term {
 		return
 	}
+	c.before[l] = old
 	c.lords[l] = legion.VoteFor{Legion: l, Term: term}
 	delete(c.reigned, l)
 	c.last[l] = control.Change{At: control.At(now), From: node, Reason: reason}

@@ -35,6 +35,20 @@ func TestLastChange(t *testing.T) {
 	c.fell("n3", "g", 5, "lost quorum", noon)
 	c.reigns("n3", "g", 6, "", noon)
 	check("n3", "n3", "lost quorum")
+	c.ended("n3", "g", 6, "yields to n1, which carries less", noon) // its word comes first
+	check("n3", "", "yields to n1, which carries less")
+	c.reigns("n1", "g", 7, "", noon)
+	check("n3", "n1", "yields to n1, which carries less")
+	c.reigns("n2", "g", 8, "", noon)
+	check("n1", "n2", "elected")
+	c.ended("n1", "g", 5, "of a reign before", noon)
+	c.ended("n3", "g", 7, "not its reign", noon)
+	check("n1", "n2", "elected")
+	c.ended("n1", "g", 7, "told to", noon) // its word comes last
+	check("n1", "n2", "told to")
+	c.reigns("n3", "g", 9, "", noon)
+	c.ended("n1", "g", 7, "told to", noon) // once more
+	check("n2", "n3", "check redis is failing")
 	if at := c.since("g", "n3"); !at.Equal(noon) {
 		t.Errorf("n3 reigns since %v", at)
 	}
