@@ -650,6 +650,45 @@ func TestJunk(t *testing.T) {
 	eventually(t, "a still listens", func() bool { return a.received([]byte("well?")) == 1 })
 }
 
+// What was recorded, and is then said to be encrypted in memberlist's older way, is
+// refused: it could be decrypted, and more padding be cut off than there is.
+func TestForgedPadding(t *testing.T) {
+	t.Parallel()
+	a := start(t, config("a"))
+	aead, err := noticeSeal(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	send := func(network string, sealed []byte) {
+		t.Helper()
+		c, err := net.Dial(network, a.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := c.Write(sealed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const memberlistUser, memberlistEncrypted = 8, 10
+	msg := bytes.Repeat([]byte{0xff}, 32) // its last byte says: 255 bytes of padding
+	plain := append([]byte{memberlistUser}, frame(kindMessage, msg)...)
+	packet := aead.Seal([]byte{sealVersion}, nil, plain, nil)
+	send("udp", packet)
+	eventually(t, "the packet is understood", func() bool { return a.received(msg) == 1 })
+	packet[0] = 0
+	send("udp", packet)
+	eventually(t, "the packet is refused", func() bool { return a.Stats().Refused == 1 })
+
+	header := []byte{memberlistEncrypted, 0, 0, 0, byte(len(packet))}
+	stream := aead.Seal(append(bytes.Clone(header), 0), nil, plain, header)
+	if len(stream) <= sealAt || len(stream) != len(header)+len(packet) {
+		t.Fatalf("a stream of %d bytes", len(stream))
+	}
+	send("tcp", stream)
+	eventually(t, "the stream is refused", func() bool { return a.Stats().Refused == 2 })
+}
+
 func TestStartRefuses(t *testing.T) {
 	t.Parallel()
 	taken := start(t, config("a"))

@@ -171,6 +171,7 @@ func newNode(cfg Config) (*Node, error) {
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.gate.shut = true // until n.list is set, nobody may call back
 	n.transport.notice = n.heardNotice
+	n.transport.sealed = keyring != nil
 	n.transport.start(advertise)
 	list, err := memberlist.Create(n.memberlistConfig())
 	if err != nil {
@@ -366,7 +367,7 @@ func (n *Node) Stats() Stats {
 		Members:     n.table.size(),
 		PacketsSent: t.packetsOut.Load(), PacketsReceived: t.packetsIn.Load(),
 		BytesSent: t.bytesOut.Load(), BytesReceived: t.bytesIn.Load(),
-		Refused: n.lines.refused.Load(), Junk: n.junk.Load(), Dropped: n.dropped.Load() + t.dropped.Load(),
+		Refused: n.lines.refused.Load() + t.refused.Load(), Junk: n.junk.Load(), Dropped: n.dropped.Load() + t.dropped.Load(),
 	}
 }
 

@@ -26,10 +26,22 @@ const (
 	acceptPause    = 5 * time.Millisecond // after a failed accept or read
 )
 
+// What memberlist encrypts begins with a version, which it does not authenticate:
+// of two, 0 is the one whose padding is cut off without a look at it. Nobody sends
+// that any more, but who has recorded a packet can change the byte, and the process
+// that decrypts it panics.
+const (
+	sealVersion = 1
+	sealAt      = 5 // in a stream: after its type and its length; in a packet it is the first byte
+)
+
+var errSeal = errors.New("not encrypted, or in a way that is not taken")
+
 // transport is memberlist's network. Compared with memberlist's own it copies
 // each packet into a buffer of its size (instead of 64 KiB per packet), never
 // blocks in sending a packet, puts a deadline on every connection, bounds the
-// inbound ones, and ends all of its connections when it is shut down.
+// inbound ones, keeps out what memberlist decrypts at its peril, and ends all of
+// its connections when it is shut down.
 type transport struct {
 	tcp       *net.TCPListener
 	udp       *net.UDPConn
@@ -37,6 +49,7 @@ type transport struct {
 	v6        bool            // udp is an IPv6 socket
 	advertise netip.AddrPort
 	dialing   time.Duration // longest wait for a connection
+	sealed    bool          // nothing is taken that is not encrypted
 	// notice takes the packets that are not memberlist's, without their mark.
 	notice func(sealed []byte, from netip.AddrPort)
 
@@ -51,7 +64,7 @@ type transport struct {
 	open    map[*stream]struct{}
 	inbound int
 
-	packetsIn, packetsOut, bytesIn, bytesOut, dropped atomic.Uint64
+	packetsIn, packetsOut, bytesIn, bytesOut, dropped, refused atomic.Uint64
 }
 
 var _ memberlist.NodeAwareTransport = (*transport)(nil)
@@ -243,6 +256,9 @@ func (s *stream) Read(b []byte) (int, error) {
 		return 0, fmt.Errorf("read stream: %w", io.ErrShortBuffer)
 	}
 	n, err := s.Conn.Read(b[:min(len(b), s.left)])
+	if at := sealAt - (maxStreamBytes - s.left); s.t.sealed && 0 <= at && at < n && b[at] != sealVersion {
+		return 0, fmt.Errorf("read stream: %w", errSeal)
+	}
 	s.left -= n
 	return n, err
 }
@@ -299,6 +315,10 @@ func (t *transport) readPackets() {
 		t.bytesIn.Add(uint64(n))
 		if buf[0] == noticeMark {
 			t.notice(buf[1:n], from)
+			continue
+		}
+		if t.sealed && buf[0] != sealVersion {
+			t.refused.Add(1)
 			continue
 		}
 		p := &memberlist.Packet{
