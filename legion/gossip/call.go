@@ -110,7 +110,7 @@ func (n *Node) ticket(ctx context.Context, name string) (id uint64, result <-cha
 		if result, err = n.calls.expect(id, name); err != nil {
 			return 0, nil, call{}, err
 		}
-		if err = n.sendCall(name, kindAsk, call{ID: id, From: n.cfg.Name}); err == nil {
+		if err = n.sendCall(name, kindAsk, call{ID: id, From: n.cfg.Name, To: name}); err == nil {
 			once, cancel := context.WithTimeout(ctx, askAgain)
 			granted, err = n.await(once, result, kindTicket)
 			cancel()
@@ -209,7 +209,12 @@ func (c *calls) gone(peer string) {
 func (n *Node) heardTicket(c call) { n.calls.resolve(c.ID, result{kind: kindTicket, call: c}) }
 func (n *Node) heardAnswer(c call) { n.calls.resolve(c.ID, result{kind: kindAnswer, call: c}) }
 
+// giveTicket lets somebody ask, but not a node that had this address before.
 func (n *Node) giveTicket(c call) {
+	if c.To != "" && c.To != n.cfg.Name {
+		n.reply(c.From, kindTicket, call{ID: c.ID, Error: "another node has its address: " + n.cfg.Name})
+		return
+	}
 	n.reply(c.From, kindTicket, call{ID: c.ID, Ticket: n.calls.give(c, time.Now())})
 }
 

@@ -566,6 +566,25 @@ func TestCallOfOneThatIsNotKnown(t *testing.T) {
 	}
 }
 
+// Who has got the address of one that is gone does not answer in its name.
+func TestCallIsForOneNode(t *testing.T) {
+	t.Parallel()
+	nodes := together(t, "a", "b")
+	a, b := nodes[0], nodes[1]
+	b.crash()
+	cfg := config("c", a.Addr())
+	cfg.Bind = b.Addr()
+	c := start(t, cfg)
+	eventually(t, "c knows a", func() bool { return len(c.Members()) > 1 })
+	answer, err := a.Call(t.Context(), "b", []byte("well?"))
+	if err == nil || !strings.Contains(err.Error(), "call b: another node has its address: c") {
+		t.Errorf("call of b answered with %q, %v", answer, err)
+	}
+	if n := c.served.Load(); n != 0 {
+		t.Errorf("c served %d questions", n)
+	}
+}
+
 // A call ends with its context, with the callee, and with either Stop.
 func TestCallEnds(t *testing.T) {
 	t.Parallel()

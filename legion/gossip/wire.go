@@ -104,6 +104,7 @@ type call struct {
 	Within time.Duration `cbor:"4,keyasint,omitempty"`
 	Error  string        `cbor:"5,keyasint,omitempty"`
 	Body   []byte        `cbor:"6,keyasint,omitempty"`
+	To     string        `cbor:"7,keyasint,omitempty"` // of an ask: who is meant
 }
 
 // meta is what memberlist carries beside name and address.
@@ -194,7 +195,7 @@ func check(v any) error {
 			return errors.New("decode iam: field out of bounds")
 		}
 	case call:
-		if len(v.From) > maxName || len(v.Error) > maxCallError || len(v.Body) > MaxMessage {
+		if len(v.From) > maxName || len(v.To) > maxName || len(v.Error) > maxCallError || len(v.Body) > MaxMessage {
 			return errors.New("decode call: field out of bounds")
 		}
 	case meta:
