@@ -52,7 +52,8 @@
 // for instance; the name is ours once the others have buried it.
 //
 // Packets and streams that are not encrypted with one of the keys are dropped
-// and counted. A key holder is trusted: there is no node identity beyond it.
+// and counted, but a stream is read to its end before that is known: of all that
+// are under way so much is read (maxHeldBytes), and the rest refused. A key holder is trusted: there is no node identity beyond it.
 //
 // # Not promised
 //

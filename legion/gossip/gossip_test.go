@@ -708,6 +708,39 @@ func TestForgedPadding(t *testing.T) {
 	eventually(t, "the stream is refused", func() bool { return a.Stats().Refused == 2 })
 }
 
+// However much is sent over however many connections, so much of it is in memory at
+// a time. What is small comes through.
+func TestStreamsAreBounded(t *testing.T) {
+	t.Parallel()
+	nodes := together(t, "a", "b")
+	a, b := nodes[0], nodes[1]
+	held := func(change int) int {
+		b.transport.mu.Lock()
+		defer b.transport.mu.Unlock()
+		b.transport.held += change
+		return b.transport.held
+	}
+	large, small := make([]byte, MaxMessage), make([]byte, freeBytes/2)
+	held(maxHeldBytes - MaxMessage/2)
+	before := b.Stats().Refused
+	for _, msg := range [][]byte{large, small} {
+		if err := a.Send("b", msg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the large message is refused", func() bool { return b.Stats().Refused == before+1 })
+	eventually(t, "the small one arrives", func() bool { return b.received(small) == 1 })
+	if n := b.received(large); n != 0 {
+		t.Errorf("the large one was received %d times", n)
+	}
+	held(-maxHeldBytes + MaxMessage/2)
+	if err := a.Send("b", large); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the large message arrives", func() bool { return b.received(large) == 1 })
+	eventually(t, "nothing is held", func() bool { return held(0) == 0 })
+}
+
 func TestStartRefuses(t *testing.T) {
 	t.Parallel()
 	taken := start(t, config("a"))

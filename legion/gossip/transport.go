@@ -21,6 +21,8 @@ const (
 	bindTries      = 10       // with port 0, TCP and UDP must find one port
 	maxStreams     = 128      // inbound connections at a time; the rest are closed
 	maxStreamBytes = 20 << 20 // read from one inbound connection
+	maxHeldBytes   = 64 << 20 // read from all that are open: memberlist has it in memory until it can be decrypted
+	freeBytes      = 64 << 10 // of each that do not count, or junk would keep out what is small, too
 	maxDatagram    = 64 << 10
 	udpBuffer      = 2 << 20              // of the kernel; it gives what it may
 	acceptPause    = 5 * time.Millisecond // after a failed accept or read
@@ -63,6 +65,7 @@ type transport struct {
 	mu      sync.Mutex
 	open    map[*stream]struct{}
 	inbound int
+	held    int // bytes, see maxHeldBytes
 
 	packetsIn, packetsOut, bytesIn, bytesOut, dropped, refused atomic.Uint64
 }
@@ -249,6 +252,7 @@ type stream struct {
 	t       *transport
 	inbound bool
 	left    int // bytes that may still be read; touched by the reader alone
+	held    int // bytes of t.held
 }
 
 func (s *stream) Read(b []byte) (int, error) {
@@ -260,13 +264,32 @@ func (s *stream) Read(b []byte) (int, error) {
 		return 0, fmt.Errorf("read stream: %w", errSeal)
 	}
 	s.left -= n
+	if !s.hold(n) {
+		return 0, fmt.Errorf("read stream: %w", ErrFull)
+	}
 	return n, err
+}
+
+// hold is false if n more bytes are too many.
+func (s *stream) hold(n int) bool {
+	if !s.inbound || maxStreamBytes-s.left <= freeBytes {
+		return true
+	}
+	s.t.mu.Lock()
+	defer s.t.mu.Unlock()
+	if s.t.held+n > maxHeldBytes {
+		return false
+	}
+	s.held += n
+	s.t.held += n
+	return true
 }
 
 func (s *stream) Close() error {
 	s.t.mu.Lock()
 	if _, open := s.t.open[s]; open {
 		delete(s.t.open, s)
+		s.t.held -= s.held
 		if s.inbound {
 			s.t.inbound--
 		}
