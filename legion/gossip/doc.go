@@ -41,7 +41,8 @@
 // After a partition memberlist does not find the other half again. So a loop
 // tries, about every 10 s and for ever, every configured address (names are
 // resolved anew each time, and by multicast DNS the links of this host are asked)
-// and every address ever seen whose node is missing. Two rounds that reach nobody
+// and the addresses ever seen whose node is missing (of many a few, the latest and
+// others in turn). Two rounds that reach nobody
 // at all are said in the log, with the last error, again every five minutes while
 // it lasts, and once when it is over.
 //

@@ -2,9 +2,11 @@ package gossip
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/memberlist"
 )
@@ -13,6 +15,7 @@ import (
 const (
 	maxMembers    = 1024 // live nodes; further ones are ignored
 	maxRemembered = 1024 // addresses tried again while their node is missing
+	maxKnocks     = 32   // of those, in one round: two times roundParallel take less than defaultRejoin
 )
 
 // table is this package's own copy of the membership. memberlist calls it with
@@ -31,7 +34,8 @@ type table struct {
 // seen is what is remembered of a node.
 type seen struct {
 	Member
-	left string // the incarnation that said goodbye, if it was the last
+	left string    // the incarnation that said goodbye, if it was the last
+	gone time.Time // since when it is not live, if it is not
 }
 
 func newTable(self Member) *table {
@@ -93,24 +97,41 @@ func (t *table) set(node *memberlist.Node) {
 	t.touch()
 }
 
-// makeRoom forgets any one that is not live, if too many are remembered.
+// makeRoom forgets the one that has been gone the longest, if too many are
+// remembered.
 func (t *table) makeRoom() {
 	if len(t.seen) < maxRemembered {
 		return
 	}
-	for name := range t.seen {
+	if gone := t.gone(); len(gone) > 0 {
+		delete(t.seen, gone[len(gone)-1].Name)
+	}
+}
+
+// gone are those remembered that are not live, the latest first. t.mu is held.
+func (t *table) gone() (list []*seen) {
+	for name, s := range t.seen {
 		if _, live := t.live[name]; !live {
-			delete(t.seen, name)
-			return
+			list = append(list, s)
 		}
 	}
+	slices.SortFunc(list, func(a, b *seen) int { return b.gone.Compare(a.gone) })
+	return list
 }
 
 // NotifyLeave is part of memberlist.EventDelegate: failed, left, or both.
 func (t *table) NotifyLeave(node *memberlist.Node) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.live, node.Name)
+	t.drop(node.Name)
+}
+
+// drop takes a node for gone. t.mu is held.
+func (t *table) drop(name string) {
+	if s := t.seen[name]; s != nil && s.gone.IsZero() {
+		s.gone = time.Now()
+	}
+	delete(t.live, name)
 	t.touch()
 }
 
@@ -120,8 +141,7 @@ func (t *table) leave(g goodbye) {
 	defer t.mu.Unlock()
 	if t.live[g.Name].Incarnation == g.Incarnation {
 		t.seen[g.Name] = &seen{Member: t.live[g.Name], left: g.Incarnation} // it may have been forgotten
-		delete(t.live, g.Name)
-		t.touch()
+		t.drop(g.Name)
 	}
 }
 
@@ -221,15 +241,22 @@ func (t *table) size() int {
 	return len(t.live) + 1
 }
 
-// missing are the remembered addresses of nodes that are not live.
+// missing are the remembered addresses of nodes that are not live, or maxKnocks of
+// them: half are those that are gone the shortest time, which may be the other side
+// of a partition, and any of the rest. Who comes and goes for good under ever new
+// names leaves hundreds, of which none answers, and each of them takes its time.
 func (t *table) missing() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var addrs []string
-	for name, seen := range t.seen {
-		if _, live := t.live[name]; !live {
-			addrs = append(addrs, seen.Addr)
-		}
+	gone := t.gone()
+	if len(gone) > maxKnocks {
+		rest := gone[maxKnocks/2:]
+		rand.Shuffle(len(rest), func(i, j int) { rest[i], rest[j] = rest[j], rest[i] })
+		gone = gone[:maxKnocks]
+	}
+	addrs := make([]string, 0, len(gone))
+	for _, s := range gone {
+		addrs = append(addrs, s.Addr)
 	}
 	return addrs
 }

@@ -215,6 +215,56 @@ func TestTableEvents(t *testing.T) {
 	}
 }
 
+// Nodes that come and go under ever new names are looked for a few at a time. The
+// latest are, and of others each has its turn, and the oldest are forgotten.
+func TestMissingIsBounded(t *testing.T) {
+	t.Parallel()
+	m, err := packMeta(meta{Instance: "i", Incarnation: "1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tb := newTable(Member{Name: "a"})
+	come := func(i int) *memberlist.Node {
+		node := &memberlist.Node{Name: fmt.Sprint(i), Addr: []byte{127, 1, byte(i >> 8), byte(i)}, Port: 7, Meta: m}
+		tb.NotifyJoin(node)
+		return node
+	}
+	addr := func(i int) string { return fmt.Sprintf("127.1.%d.%d:7", i>>8, i&0xff) }
+	const others = 2 * maxRemembered
+	for i := range others {
+		tb.NotifyLeave(come(i))
+	}
+	stays := come(others)
+	if len(tb.seen) > maxRemembered {
+		t.Errorf("%d are remembered", len(tb.seen))
+	}
+	if _, ok := tb.find(fmt.Sprint(others - maxRemembered + 1)); !ok {
+		t.Error("not the oldest was forgotten")
+	}
+	tried := map[string]bool{}
+	for range 50 * maxRemembered / maxKnocks {
+		round := tb.missing()
+		if len(round) != maxKnocks || slices.Contains(round, addr(others)) {
+			t.Fatalf("%d addresses in one round: %q", len(round), round)
+		}
+		for i := range maxKnocks / 2 {
+			if !slices.Contains(round, addr(others-1-i)) {
+				t.Fatalf("the %dth latest is not looked for", i+1)
+			}
+		}
+		for _, addr := range round {
+			tried[addr] = true
+		}
+	}
+	if len(tried) != maxRemembered-1 {
+		t.Errorf("of %d missing nodes %d were looked for", maxRemembered-1, len(tried))
+	}
+	tb.NotifyLeave(stays)
+	if round := tb.missing(); !slices.Contains(round, addr(others)) {
+		t.Errorf("one that has just gone is not looked for: %q", round)
+	}
+}
+
 func TestLogIsBounded(t *testing.T) {
 	t.Parallel()
 	core, seen := observer.New(zapcore.DebugLevel)
