@@ -50,7 +50,8 @@
 // address asks there. A younger node (less time since its start, each by its
 // own clock) gives way: Start fails with ErrNameTaken, later Config.Conflict
 // is called. A holder that does not answer is a ghost, of our previous life
-// for instance; the name is ours once the others have buried it.
+// for instance; the name is ours once the others have buried it. If it is we who
+// answer there, at another address of this host, we stop to, until then.
 //
 // Packets and streams that are not encrypted with one of the keys are dropped
 // and counted, but a stream is read to its end before that is known: of all that

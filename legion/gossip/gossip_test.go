@@ -454,6 +454,39 @@ func TestRestartAtOtherAddress(t *testing.T) {
 	}
 }
 
+// Nor does it haunt its own next life, where the old address still leads to it.
+func TestRestartWithOldAddress(t *testing.T) {
+	t.Parallel()
+	for _, bind := range []string{"0.0.0.0:", "[::]:"} {
+		t.Run(bind, func(t *testing.T) {
+			t.Parallel()
+			a := start(t, config("a"))
+			cfg := config("b", a.Addr())
+			cfg.Bind, cfg.Advertise = bind+"0", "127.0.0.2"
+			b := start(t, cfg)
+			meet(t, a, b)
+			eventually(t, "a was told of b", func() bool { return a.has("up b b-1") })
+			_, port, err := net.SplitHostPort(b.Addr())
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.crash()
+			cfg.Bind, cfg.Advertise, cfg.Incarnation = bind+port, "127.0.0.3", "b-2"
+			again := start(t, cfg)
+			eventually(t, "a sees the new incarnation", func() bool { return a.has("up b b-1", "down b b-1", "up b b-2") })
+			if again.rivals.Load() != 0 {
+				t.Error("b was taken for its own rival")
+			}
+			for _, msg := range []string{"small", strings.Repeat("large", maxPacket)} {
+				if err := a.Send("b", []byte(msg)); err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, "b hears a", func() bool { return again.received([]byte(msg)) == 1 })
+			}
+		})
+	}
+}
+
 func TestNameTaken(t *testing.T) {
 	t.Parallel()
 	nodes := together(t, "a", "b")

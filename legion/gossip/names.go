@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -17,6 +18,7 @@ const (
 
 	whoTries     = 3
 	contestEvery = 2 * time.Second
+	shunProbes   = 15 // that go unanswered at an earlier address of ours: a few are enough to bury it
 	maxConflicts = 16 // of others' names, not yet told to them
 )
 
@@ -65,6 +67,9 @@ func (n *Node) contest(ctx context.Context, addr string) bool {
 		select {
 		case other := <-heard:
 			timer.Stop()
+			if other.Incarnation == self.Incarnation {
+				n.shun(addr)
+			}
 			return elder(other, self)
 		case <-timer.C:
 		case <-ctx.Done():
@@ -73,6 +78,16 @@ func (n *Node) contest(ctx context.Context, addr string) bool {
 		}
 	}
 	return false
+}
+
+// shun stops to answer at an address where we are known from an earlier life, and
+// that still leads to this process: each answer to a probe would keep that life alive,
+// and this one is ignored as long.
+func (n *Node) shun(addr string) {
+	if at, err := netip.ParseAddrPort(addr); err == nil {
+		n.log.Info("this node is known by an earlier address of its own, which it does not answer at until it is forgotten", zap.String("addr", addr))
+		n.transport.shun(at.Addr(), shunProbes*n.probing)
+	}
 }
 
 // elder says whether other holds our name and goes before us. Those started

@@ -50,6 +50,7 @@ type Node struct {
 	calls     *calls
 	gate      gate
 	whoTime   time.Duration // wait for an answer to who
+	probing   time.Duration // memberlist's interval
 	responder *responder    // nil: not to be found by mdns
 
 	announce  chan struct{} // 1: the state is to be announced
@@ -192,6 +193,7 @@ func (n *Node) memberlistConfig() *memberlist.Config {
 		c.ProbeInterval = n.cfg.ProbeInterval
 		c.ProbeTimeout = min(c.ProbeTimeout, c.ProbeInterval/2)
 	}
+	n.probing = c.ProbeInterval
 	c.Name = n.cfg.Name
 	c.Transport = n.transport
 	c.BindPort = int(n.transport.bound().Port())

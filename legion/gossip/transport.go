@@ -67,6 +67,8 @@ type transport struct {
 	inbound int
 	held    int // bytes, see maxHeldBytes
 
+	shunned atomic.Pointer[shunned] // nil: nothing
+
 	packetsIn, packetsOut, bytesIn, bytesOut, dropped, refused atomic.Uint64
 }
 
@@ -118,6 +120,9 @@ func listenOnce(bind netip.AddrPort, dialing time.Duration) (*transport, error) 
 		open:    make(map[*stream]struct{}),
 	}
 	t.v6, err = isV6(raw)
+	if err == nil && bind.Addr().IsUnspecified() {
+		err = tellDestination(raw, t.v6)
+	}
 	if err != nil {
 		tcp.Close()
 		udp.Close()
@@ -135,6 +140,49 @@ func isV6(raw syscall.RawConn) (v6 bool, err error) {
 		}
 	})
 	return v6, errors.Join(cerr, err)
+}
+
+// tellDestination makes the socket say at which of the host's addresses a packet came.
+func tellDestination(raw syscall.RawConn, v6 bool) (err error) {
+	level, option := unix.IPPROTO_IP, unix.IP_PKTINFO
+	if v6 {
+		level, option = unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO
+	}
+	cerr := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), level, option, 1) })
+	return errors.Join(cerr, err)
+}
+
+// destination reads what tellDestination has asked for.
+func destination(control []byte) netip.Addr {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return netip.Addr{}
+	}
+	for _, m := range messages {
+		switch {
+		case m.Header.Level == unix.IPPROTO_IP && m.Header.Type == unix.IP_PKTINFO && len(m.Data) >= unix.SizeofInet4Pktinfo:
+			return netip.AddrFrom4([4]byte(m.Data[8:])) // behind the interface and the local address
+		case m.Header.Level == unix.IPPROTO_IPV6 && m.Header.Type == unix.IPV6_PKTINFO && len(m.Data) >= unix.SizeofInet6Pktinfo:
+			return netip.AddrFrom16([16]byte(m.Data)).Unmap()
+		}
+	}
+	return netip.Addr{}
+}
+
+// shunned is an address of this host at which nothing is taken for a while.
+type shunned struct {
+	addr  netip.Addr
+	until time.Time
+}
+
+// shun takes nothing more at an address of this host, for a while.
+func (t *transport) shun(addr netip.Addr, d time.Duration) {
+	t.shunned.Store(&shunned{addr.Unmap(), time.Now().Add(d)})
+}
+
+func (t *transport) shuns(at func() netip.Addr) bool {
+	s := t.shunned.Load()
+	return s != nil && time.Now().Before(s.until) && at() == s.addr
 }
 
 // bound is the address the listeners have.
@@ -312,6 +360,10 @@ func (t *transport) acceptStreams() {
 			t.dropped.Add(1)
 			continue
 		}
+		if t.shuns(func() netip.Addr { return unmap(c.LocalAddr().(*net.TCPAddr).AddrPort()).Addr() }) {
+			s.Close()
+			continue
+		}
 		select {
 		case t.streams <- s:
 		case <-t.ctx.Done():
@@ -323,8 +375,9 @@ func (t *transport) acceptStreams() {
 
 func (t *transport) readPackets() {
 	buf := make([]byte, maxDatagram)
+	control := make([]byte, unix.CmsgSpace(unix.SizeofInet6Pktinfo))
 	for {
-		n, from, err := t.udp.ReadFromUDPAddrPort(buf)
+		n, told, _, from, err := t.udp.ReadMsgUDPAddrPort(buf, control)
 		if err != nil {
 			if !t.pause() {
 				return
@@ -342,6 +395,9 @@ func (t *transport) readPackets() {
 		}
 		if t.sealed && buf[0] != sealVersion {
 			t.refused.Add(1)
+			continue
+		}
+		if t.shuns(func() netip.Addr { return destination(control[:told]) }) {
 			continue
 		}
 		p := &memberlist.Packet{
