@@ -308,6 +308,34 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 }
 
+// What is sent to a node that has failed leaves nothing behind.
+func TestSenderOfOneThatIsGone(t *testing.T) {
+	t.Parallel()
+	nodes := together(t, "a", "b")
+	a, b := nodes[0], nodes[1]
+	senders := func() int {
+		a.Node.mu.Lock()
+		defer a.Node.mu.Unlock()
+		return len(a.senders)
+	}
+	large := make([]byte, 2*maxPacket)
+	if err := a.Send("b", large); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "b has it", func() bool { return b.received(large) == 1 })
+	if senders() != 1 {
+		t.Error("the sender did not wait for more")
+	}
+	b.crash()
+	eventually(t, "a sees it", func() bool { return a.has("down b b-1") })
+	for range 3 {
+		if err := a.Send("b", large); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "its sender has ended", func() bool { return senders() == 0 })
+	}
+}
+
 func TestAnnounce(t *testing.T) {
 	t.Parallel()
 	nodes := together(t, "a", "b", "c")

@@ -17,7 +17,8 @@ const (
 )
 
 // sender sends to one peer by stream, one message after the other, on a
-// goroutine that lives as long as the peer is a member.
+// goroutine that lives as long as the peer is a member, or, if it is none, until
+// all is sent.
 type sender struct {
 	cancel context.CancelFunc
 	wake   chan struct{} // 1: there is something to send
@@ -70,6 +71,12 @@ func (s *sender) next() []byte {
 	return msg
 }
 
+func (s *sender) idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.queue) == 0 && s.state == nil
+}
+
 // sendStream queues msg for a peer's sender, which it starts if need be.
 func (n *Node) sendStream(name string, msg []byte) error {
 	s, err := n.senderOf(name)
@@ -119,7 +126,29 @@ func (n *Node) runSender(ctx context.Context, name string, s *sender) {
 				n.log.Debug("message not sent", zap.String("to", name), zap.Int("bytes", len(msg)), zap.Error(err))
 			}
 		}
+		if n.retire(name, s) {
+			return
+		}
 	}
+}
+
+// retire ends the sender of a node that is not live, when it has sent everything or
+// knows no address any more. No event will end it: there was one when the node went.
+func (n *Node) retire(name string, s *sender) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.senders[name] != s {
+		return true
+	}
+	if _, live := n.table.get(name); live {
+		return false
+	}
+	if _, known := n.table.find(name); known && !s.idle() {
+		return false
+	}
+	s.cancel()
+	delete(n.senders, name)
+	return true
 }
 
 // endSender stops a peer's sender and drops what it had.
