@@ -769,6 +769,31 @@ func TestForgedPadding(t *testing.T) {
 	eventually(t, "the stream is refused", func() bool { return a.Stats().Refused == 2 })
 }
 
+// Connections that say nothing keep nobody out.
+func TestIdleStreamsMakeRoom(t *testing.T) {
+	t.Parallel()
+	nodes := together(t, "a", "b")
+	a, b := nodes[0], nodes[1]
+	for range 2 * maxStreams {
+		c, err := net.Dial("tcp", a.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	eventually(t, "all of them are looked at", func() bool { return a.Stats().Dropped >= maxStreams })
+	ctx, cancel := context.WithTimeout(t.Context(), askAgain) // one try
+	defer cancel()
+	if _, err := b.Call(ctx, "a", []byte("well?")); err != nil {
+		t.Error(err)
+	}
+	a.transport.mu.Lock()
+	defer a.transport.mu.Unlock()
+	if n := a.transport.inbound; n > maxStreams {
+		t.Errorf("%d connections are open", n)
+	}
+}
+
 // However much is sent over however many connections, so much of it is in memory at
 // a time. What is small comes through.
 func TestStreamsAreBounded(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 // Limits of the transport.
 const (
 	bindTries      = 10       // with port 0, TCP and UDP must find one port
-	maxStreams     = 128      // inbound connections at a time; the rest are closed
+	maxStreams     = 128      // inbound connections at a time; the oldest makes room for one more
 	maxStreamBytes = 20 << 20 // read from one inbound connection
 	maxHeldBytes   = 64 << 20 // read from all that are open: memberlist has it in memory until it can be decrypted
 	freeBytes      = 64 << 10 // of each that do not count, or junk would keep out what is small, too
@@ -282,11 +282,14 @@ func (t *transport) DialAddressTimeout(to memberlist.Address, timeout time.Durat
 func (t *transport) track(c net.Conn, inbound bool) (*stream, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.ctx.Err() != nil || inbound && t.inbound >= maxStreams {
+	if t.ctx.Err() != nil {
 		c.Close()
-		return nil, fmt.Errorf("connect %s: %w", c.RemoteAddr(), ErrFull)
+		return nil, fmt.Errorf("connect %s: %w", c.RemoteAddr(), ErrStopped)
 	}
-	s := &stream{Conn: c, t: t, inbound: inbound, left: maxStreamBytes}
+	if inbound && t.inbound >= maxStreams {
+		t.makeRoom()
+	}
+	s := &stream{Conn: c, t: t, inbound: inbound, left: maxStreamBytes, since: time.Now()}
 	t.open[s] = struct{}{}
 	if inbound {
 		t.inbound++
@@ -294,11 +297,26 @@ func (t *transport) track(c net.Conn, inbound bool) (*stream, error) {
 	return s, nil
 }
 
+// makeRoom closes the oldest inbound connection: a message takes milliseconds, and
+// who only connects, by fault or on purpose, keeps nobody else out. t.mu is held.
+func (t *transport) makeRoom() {
+	var oldest *stream
+	for s := range t.open {
+		if s.inbound && (oldest == nil || s.since.Before(oldest.since)) {
+			oldest = s
+		}
+	}
+	oldest.untrack()
+	oldest.Conn.Close()
+	t.dropped.Add(1)
+}
+
 // stream is one connection.
 type stream struct {
 	net.Conn
 	t       *transport
 	inbound bool
+	since   time.Time
 	left    int // bytes that may still be read; touched by the reader alone
 	held    int // bytes of t.held
 }
@@ -325,7 +343,7 @@ func (s *stream) hold(n int) bool {
 	}
 	s.t.mu.Lock()
 	defer s.t.mu.Unlock()
-	if s.t.held+n > maxHeldBytes {
+	if _, open := s.t.open[s]; !open || s.t.held+n > maxHeldBytes {
 		return false
 	}
 	s.held += n
@@ -335,15 +353,21 @@ func (s *stream) hold(n int) bool {
 
 func (s *stream) Close() error {
 	s.t.mu.Lock()
-	if _, open := s.t.open[s]; open {
-		delete(s.t.open, s)
-		s.t.held -= s.held
-		if s.inbound {
-			s.t.inbound--
-		}
-	}
+	s.untrack()
 	s.t.mu.Unlock()
 	return s.Conn.Close()
+}
+
+// untrack undoes track, once. t.mu is held.
+func (s *stream) untrack() {
+	if _, open := s.t.open[s]; !open {
+		return
+	}
+	delete(s.t.open, s)
+	s.t.held -= s.held
+	if s.inbound {
+		s.t.inbound--
+	}
 }
 
 func (t *transport) acceptStreams() {
