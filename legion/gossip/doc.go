@@ -49,7 +49,7 @@
 // Two nodes of one name: whoever learns that its name is held at another
 // address asks there. A younger node (less time since its start, each by its
 // own clock) gives way: Start fails with ErrNameTaken, later Config.Conflict
-// is called. A holder that does not answer is a ghost, of our previous life
+// is called, and called again when there is no more word of the elder. A holder that does not answer is a ghost, of our previous life
 // for instance; the name is ours once the others have buried it. If it is we who
 // answer there, at another address of this host, we stop to, until then.
 //

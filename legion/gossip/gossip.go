@@ -73,7 +73,8 @@ type Config struct {
 	// What came and went while it was busy may be left out.
 	Member func(Event)
 	// Conflict says that an older live node of this name answers at addr.
-	// This node should withdraw. It is repeated while the conflict lasts.
+	// This node should withdraw. It is repeated while the conflict lasts, and
+	// called with an empty addr when it is over.
 	Conflict func(addr string)
 	// Serve answers a question from another node (see Call), or from this one.
 	// It is called concurrently, at most maxServing times, and must return when

@@ -60,6 +60,7 @@ type testNode struct {
 	merged   [][]byte
 	events   []string
 	rivals   atomic.Int32
+	lone     atomic.Int32 // times that a conflict was over
 	served   atomic.Int32
 }
 
@@ -105,7 +106,13 @@ func tryStart(t testing.TB, cfg Config) (*testNode, error) {
 		defer n.mu.Unlock()
 		n.events = append(n.events, fmt.Sprintf("%v %s %s", e.Kind, e.Name, e.Incarnation))
 	}
-	cfg.Conflict = func(string) { n.rivals.Add(1) }
+	cfg.Conflict = func(addr string) {
+		if addr == "" {
+			n.lone.Add(1)
+		} else {
+			n.rivals.Add(1)
+		}
+	}
 	if cfg.Serve == nil {
 		cfg.Serve = func(_ context.Context, from string, question []byte) []byte {
 			n.served.Add(1)
@@ -544,6 +551,13 @@ func TestConflictAtRunTime(t *testing.T) {
 	if elder[0].rivals.Load() != 0 {
 		t.Error("the elder is told to go")
 	}
+	eventually(t, "the younger is told again", func() bool { return younger.rivals.Load() > 1 })
+	if younger.lone.Load() != 0 {
+		t.Error("the conflict was over while it lasted")
+	}
+	stop(t, elder[0])
+	eventually(t, "the younger is told that it is over", func() bool { return younger.lone.Load() == 1 })
+	eventually(t, "it is a member", func() bool { return elder[1].has("down x x-1", "up x x-2") })
 }
 
 func TestElderIsOne(t *testing.T) {

@@ -10,9 +10,10 @@ import (
 )
 
 const (
-	// ghostTime is how long after a sign of a namesake every peer is joined
-	// again, so that they learn of us once they have buried it.
-	ghostTime = time.Minute
+	// ghostRounds is for how many RejoinIntervals after a sign of a namesake every
+	// peer is joined again, so that they learn of us once they have buried it. So
+	// long after the last word of an elder one we are alone with our name.
+	ghostRounds = 6
 	// reclaim is how long a failed node keeps its name from another address.
 	reclaim = 5 * time.Second
 
@@ -40,7 +41,11 @@ func (n *Node) suspect(addr string) {
 func (n *Node) haunted() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return !n.ghost.IsZero() && time.Since(n.ghost) < ghostTime
+	return !n.ghost.IsZero() && time.Since(n.ghost) < n.ghostTime()
+}
+
+func (n *Node) ghostTime() time.Duration {
+	return max(ghostRounds*n.cfg.RejoinInterval, ghostRounds*contestEvery/2)
 }
 
 func (n *Node) iam() iam {
@@ -143,12 +148,23 @@ func (n *Node) sendAddr(addr string, k kind, v any) {
 // runContest settles what becomes known of namesakes after the start: our own
 // by asking, others' by telling the two, who may not know of each other.
 func (n *Node) runContest(ctx context.Context) {
+	over := time.NewTimer(0)
+	over.Stop()
+	defer over.Stop()
+	conflict := func(addr string) {
+		if n.cfg.Conflict != nil {
+			n.cfg.Conflict(addr)
+		}
+	}
 	for {
 		select {
 		case addr := <-n.rivals:
-			if n.contest(ctx, addr) && n.cfg.Conflict != nil {
-				n.cfg.Conflict(addr)
+			if n.contest(ctx, addr) {
+				over.Reset(n.ghostTime())
+				conflict(addr)
 			}
+		case <-over.C:
+			conflict("")
 		case c := <-n.conflicts:
 			n.sendAddr(c.held, kindRival, rival{Name: c.name, Addr: c.other})
 			n.sendAddr(c.other, kindRival, rival{Name: c.name, Addr: c.held})

@@ -480,6 +480,11 @@ func (d *Daemon) startGossip(lc legion.Config) error {
 		Merge:   d.merge,
 		Member:  d.member,
 		Conflict: func(addr string) {
+			if addr == "" {
+				d.log.Info("no other node has this name any more", zap.String("name", d.name))
+				d.standBack("")
+				return
+			}
 			if now := time.Now(); now.Sub(d.conflict) > conflictAgain {
 				d.conflict = now
 				d.log.Error("another node has this name; this one stands back", zap.String("name", d.name), zap.String("addr", addr))
