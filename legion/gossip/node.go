@@ -358,6 +358,16 @@ func (n *Node) SetKeys(keys [][]byte) error {
 	return nil
 }
 
+// Keys are those in use, the first encrypts; none if nothing is encrypted.
+func (n *Node) Keys() [][]byte {
+	if n.keyring == nil {
+		return nil
+	}
+	n.mu.Lock() // not while SetKeys has done half of it
+	defer n.mu.Unlock()
+	return slices.Clone(n.keyring.GetKeys())
+}
+
 // Forget stops looking for a node that is gone for good. Configured peers are
 // looked for all the same.
 func (n *Node) Forget(name string) { n.table.forget(name) }

@@ -89,7 +89,7 @@ func (d *Daemon) turnKeys(t keyTurn) (keys [][]byte, changed bool, err error) {
 	d.keysMu.Lock()
 	defer d.keysMu.Unlock()
 	cl := d.config().Cluster
-	if cl == nil || len(cl.Keys) == 0 { // as the file says by now; a change of that waits for a restart
+	if !d.encrypts() {
 		return nil, false, errors.New("turn keys: this node has none, and does not encrypt")
 	}
 	keys, changed, err = turned(cl.Keys, t)
@@ -106,16 +106,25 @@ func (d *Daemon) turnKeys(t keyTurn) (keys [][]byte, changed bool, err error) {
 	return keys, true, nil
 }
 
+// encrypts says whether this node does, and will after a restart, as the file says
+// by now.
+func (d *Daemon) encrypts() bool {
+	cl := d.config().Cluster
+	return d.gossip != nil && len(d.gossip.Keys()) > 0 && cl != nil && len(cl.Keys) > 0
+}
+
 // setKeys puts keys, which stand in the file, to use. d.keysMu is held.
 func (d *Daemon) setKeys(keys [][]byte) error {
 	if err := d.gossip.SetKeys(keys); err != nil {
 		return err
 	}
 	d.mu.Lock()
-	cfg := *d.cfg
-	cl := *cfg.Cluster
-	cl.Keys, cfg.Cluster = keys, &cl
-	d.cfg = &cfg
+	if d.cfg.Cluster != nil { // as it was read; a reload brings its own
+		cfg := *d.cfg
+		cl := *cfg.Cluster
+		cl.Keys, cfg.Cluster = keys, &cl
+		d.cfg = &cfg
+	}
 	d.mu.Unlock()
 	d.recertify()
 	return nil
@@ -126,12 +135,15 @@ func (d *Daemon) setKeys(keys [][]byte) error {
 func (d *Daemon) reloadKeys(cfg *config.Config) error {
 	d.keysMu.Lock()
 	defer d.keysMu.Unlock()
-	old := d.config().Cluster
-	if d.gossip == nil || old == nil || cfg.Cluster == nil || len(old.Keys) == 0 || len(cfg.Cluster.Keys) == 0 {
+	if d.gossip == nil || cfg.Cluster == nil || len(cfg.Cluster.Keys) == 0 {
 		return nil // that needs a restart, and the caller says so
 	}
+	old := d.gossip.Keys() // the file may have been without for a while
+	if len(old) == 0 {
+		return nil
+	}
 	if len(d.gossip.Members()) > 1 {
-		if err := oneStep(old.Keys, cfg.Cluster.Keys); err != nil {
+		if err := oneStep(old, cfg.Cluster.Keys); err != nil {
 			return fmt.Errorf("reload keys: %s: %w", cfg.Cluster.KeysFile, err)
 		}
 	}
@@ -305,7 +317,7 @@ func (b backend) find(ctx context.Context, id string, force bool) (control.Key, 
 // turn has the cluster do one step, and returns what has come of it.
 func (b backend) turn(ctx context.Context, t keyTurn) (control.Keyring, error) {
 	d := b.d
-	if cl := d.config().Cluster; d.gossip == nil || cl == nil || len(cl.Keys) == 0 {
+	if !d.encrypts() {
 		return control.Keyring{}, control.Refused("set [cluster] keys_file and restart", "this node has no keys")
 	}
 	held, err := d.askAll(ctx, t)

@@ -220,4 +220,50 @@ join = [%s]
 	if _, err := nodes[0].Keyring(context.Background()); err == nil || !strings.Contains(err.Error(), "this node has no keys") {
 		t.Errorf("asked there: %v", err)
 	}
+
+	// Back in the file, with another key: that is the two steps at once it ever was.
+	// It does not matter that the file had none in between.
+	clustered := texts[0] + "[cluster]\nbind = \"127.0.0.1:0\"\nsize = 1\nkeys_file = \"keys\"\n"
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dirs[0], "keys"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("ZmVkY2JhOTg3NjU0MzIxMA==\n")
+	if err := nodes[0].Daemon.Reload(context.Background(), load(t, dirs[0], clustered)); err == nil || !strings.Contains(err.Error(), "first key is new") {
+		t.Errorf("another key: %v", err)
+	}
+	write("MDEyMzQ1Njc4OWFiY2RlZg==\n")
+	if err := nodes[0].Daemon.Reload(context.Background(), load(t, dirs[0], clustered)); err != nil {
+		t.Errorf("the key it had: %v", err)
+	}
+	if ring, err := nodes[1].Keyring(context.Background()); err != nil || len(ring.Keys) != 1 || len(ring.Keys[0].Using) != 2 {
+		t.Errorf("with the section again: %+v, %v", ring, err)
+	}
+}
+
+// TestKeysOfOneThatDoesNotEncrypt: keys that a reload brings wait for a restart, and
+// until then nobody is told that they are in use.
+func TestKeysOfOneThatDoesNotEncrypt(t *testing.T) {
+	dir := shortDir(t)
+	plain := single + "[cluster]\nbind = \"127.0.0.1:0\"\nsize = 1\n"
+	n := startNode(t, dir, plain)
+	path := filepath.Join(dir, "keys")
+	const text = "MDEyMzQ1Njc4OWFiY2RlZg==\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Daemon.Reload(context.Background(), load(t, dir, plain+"keys_file = \"keys\"\n")); err != nil {
+		t.Fatal(err)
+	}
+	if ring, err := n.Keyring(context.Background()); err == nil || !strings.Contains(err.Error(), "this node has no keys") {
+		t.Errorf("keys list: %+v, %v", ring, err)
+	}
+	if _, err := n.InstallKey(context.Background(), "ZmVkY2JhOTg3NjU0MzIxMA=="); err == nil {
+		t.Error("a key was installed")
+	}
+	if after, err := os.ReadFile(path); err != nil || string(after) != text {
+		t.Errorf("the keys file holds %q, %v", after, err)
+	}
 }
