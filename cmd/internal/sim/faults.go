@@ -166,6 +166,87 @@ func (w *World) outrun() (mend func(), after time.Duration) {
 	return w.net.heal, 4 * w.Lease
 }
 
+// seldom is what takes several things that go wrong one after the other, and in
+// which chance alone strikes too rarely. One run of seldomEvery has them besides.
+var seldom = []fault{
+	{1, (*World).outgrow},
+	{3, (*World).hasten},
+}
+
+const seldomEvery = 8
+
+// outgrow has a disk not keep up with a change of the electorate, of which fewer
+// than a quorum of the other voters hear. It crashes, and the lord of the cluster is
+// cut off with those that know; the others are told to make another change.
+func (w *World) outgrow() (mend func(), after time.Duration) {
+	cluster := w.anyNode().cluster()
+	e, lord := w.latest(cluster), w.lord(legion.ClusterLegion, cluster)
+	if e == nil || lord == nil || !lord.awake() || len(e.Voters) < 3 || w.Size != len(e.Voters) {
+		return func() {}, 0
+	}
+	var late *node
+	knows := []*node{lord}
+	for _, i := range w.rng.Perm(len(e.Voters)) {
+		if n := w.voter(e.Voters[i]); n != nil && n != lord && n.awake() {
+			if late == nil {
+				late = n
+			} else if len(knows) < e.Quorum-1 {
+				knows = append(knows, n)
+			}
+		}
+	}
+	if late == nil {
+		return func() {}, 0
+	}
+	w.line("the disk of %s does not keep up", late.conf.Name)
+	late.disk.slow = true
+	w.part(append(knows, late)...)
+	w.retold(lord, legion.Settings{Size: e.Size, Beat: w.Beat, Lease: w.Lease * 3 / 2})
+	w.in(w.between(w.Beat/2, 2*w.Beat), func() {
+		if late.disk.slow = false; !w.calm {
+			late.crash("crashes")
+			w.net.heal()
+			w.part(knows...)
+			late.start()
+		}
+	})
+	w.in(3*w.Lease, func() {
+		if !w.calm {
+			w.resettle(cluster, legion.Settings{Size: e.Size, Beat: w.Beat, Lease: w.Lease * 2})
+		}
+	})
+	return w.net.heal, 6 * w.Lease
+}
+
+// hasten has a lord whose clock is ahead, but by less than would be noticed, cut
+// off until another follows, whose clock is behind what the first one decided. That
+// one crashes once the first is back.
+func (w *World) hasten() (mend func(), after time.Duration) {
+	n := w.anyNode()
+	thrones := slices.DeleteFunc(sortedKeys(n.lords), func(l string) bool { return l == legion.ClusterLegion })
+	if len(thrones) == 0 || !n.awake() {
+		return func() {}, 0
+	}
+	throne, cluster := thrones[w.rng.IntN(len(thrones))], n.cluster()
+	n.setWall(w.between(legion.MaxAhead/2, legion.MaxAhead))
+	first := w.between(w.Beat, w.Lease)
+	w.in(first, func() {
+		if !w.calm {
+			w.isolate(n, true, true)
+		}
+	})
+	return func() {
+		w.net.heal()
+		n.setWall(0)
+		w.in(w.between(0, w.Lease/2), func() {
+			if next := w.lord(throne, cluster); next != nil && next != n && !w.calm {
+				next.crash("crashes")
+				w.in(2*w.Lease, next.start)
+			}
+		})
+	}, first + w.between(w.Lease+2*w.Beat, 2*w.Lease)
+}
+
 // congest lets a host's packets take ever longer, until none passes: the last
 // answers it hears are late ones.
 func (w *World) congest(n *node) (mend func(), after time.Duration) {

@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/legion-cron/legion-cron/legion"
@@ -48,6 +50,20 @@ func (w *World) isolate(n *node, deaf, mute bool) {
 			w.net.cut[n.index][i] = w.net.cut[n.index][i] || mute
 		}
 	}
+}
+
+// part cuts these nodes off from all others.
+func (w *World) part(these ...*node) {
+	var names []string
+	for _, n := range these {
+		names = append(names, n.conf.Name)
+		for i, m := range w.nodes {
+			if !slices.Contains(these, m) {
+				w.net.cut[i][n.index], w.net.cut[n.index][i] = true, true
+			}
+		}
+	}
+	w.line("%s are cut off", strings.Join(names, " "))
 }
 
 // reaches reports whether gossip gets from one node to another and back,

@@ -93,6 +93,10 @@ func (w *World) Check() error {
 		w.in(w.between(0, 5*time.Second), n.start)
 	}
 	every := []time.Duration{400 * time.Millisecond, 800 * time.Millisecond, 1500 * time.Millisecond}[w.rng.IntN(3)]
+	if w.seed%seldomEvery == 0 { // what else goes wrong would end that before its time
+		w.in(8*time.Second, func() { w.misbehaves(4*time.Second, seldom) })
+		every *= 6
+	}
 	if w.maybe(0.7) { // else the founding is disturbed as well
 		w.in(8*time.Second, func() { w.misbehave(every) })
 	} else {

@@ -15,6 +15,7 @@ import (
 // A World is one simulated cluster.
 type World struct {
 	Conf
+	seed  uint64
 	rng   *rand.Rand
 	now   time.Duration // true time since the beginning
 	queue queue
@@ -64,7 +65,7 @@ type NodeConf struct {
 
 // New returns a world in which nothing has started yet.
 func New(seed uint64, conf Conf) *World {
-	w := &World{Conf: conf, rng: rand.New(rand.NewPCG(seed, 0)), named: map[string]*node{}, wishes: map[string]wish{}}
+	w := &World{Conf: conf, seed: seed, rng: rand.New(rand.NewPCG(seed, 0)), named: map[string]*node{}, wishes: map[string]wish{}}
 	w.check.init()
 	w.net.init(len(conf.Nodes))
 	for i, nc := range conf.Nodes {
