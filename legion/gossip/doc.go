@@ -42,20 +42,21 @@
 // tries, about every 10 s and for ever, every configured address (names are
 // resolved anew each time, and by multicast DNS the links of this host are asked)
 // and the addresses ever seen whose node is missing (of many a few, the latest and
-// others in turn). Two rounds that reach nobody
-// at all are said in the log, with the last error, again every five minutes while
-// it lasts, and once when it is over.
+// any of the others). Two rounds that reach nobody at all are said in the log, with
+// the last error, again every five minutes while it lasts, and once when it is over.
 //
 // Two nodes of one name: whoever learns that its name is held at another
 // address asks there. A younger node (less time since its start, each by its
 // own clock) gives way: Start fails with ErrNameTaken, later Config.Conflict
-// is called, and called again when there is no more word of the elder. A holder that does not answer is a ghost, of our previous life
-// for instance; the name is ours once the others have buried it. If it is we who
-// answer there, at another address of this host, we stop to, until then.
+// is called, and called again when there is no more word of the elder. A holder that
+// does not answer is a ghost, of our previous life for instance; the name is ours
+// once the others have buried it. If it is this process that answers there, at
+// another address of its host, it takes nothing more at that one until then.
 //
 // Packets and streams that are not encrypted with one of the keys are dropped
 // and counted, but a stream is read to its end before that is known: of all that
-// are under way so much is read (maxHeldBytes), and the rest refused. A key holder is trusted: there is no node identity beyond it.
+// are under way so much is read (maxHeldBytes), and the rest refused. A key holder
+// is trusted: there is no node identity beyond it.
 //
 // # Not promised
 //
