@@ -30,7 +30,7 @@ func newMembers() *cobra.Command {
 		}
 		t := newTable("NODE", "ADDRESS", "STATE", "VOTES", "VERSION", "CLOCK")
 		for _, m := range s.Cluster.Members {
-			t.row(m.Name, m.Addr, m.State, yesNo(slices.Contains(s.Cluster.Voters, m.Name)), m.Version, fmt.Sprintf("%+dms", m.ClockSkewMS))
+			t.row(m.Name, m.Addr, m.State, yesNo(slices.Contains(s.Cluster.Voters, m.Name)), m.Version, describeSkew(m))
 		}
 		for _, v := range s.Cluster.Voters {
 			if !slices.ContainsFunc(s.Cluster.Members, func(m control.Member) bool { return m.Name == v }) {

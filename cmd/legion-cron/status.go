@@ -157,7 +157,7 @@ func printStatus(w io.Writer, s control.Status, now time.Time) error {
 
 	members := newTable("NODE", "ADDRESS", "STATE", "VERSION", "CLOCK")
 	for _, m := range c.Members {
-		members.row(m.Name, m.Addr, m.State, m.Version, fmt.Sprintf("%+dms", m.ClockSkewMS))
+		members.row(m.Name, m.Addr, m.State, m.Version, describeSkew(m))
 	}
 	if err := members.print(w, "no other nodes"); err != nil {
 		return err
@@ -186,7 +186,7 @@ func printWarnings(w io.Writer, s control.Status) error {
 		if l.Lord == "" {
 			warnings = append(warnings, l.Name+" has no lord")
 		} else if !l.Agreed {
-			warnings = append(warnings, l.Name+": not all voters name the same lord"+dissent(l))
+			warnings = append(warnings, l.Name+": not all voters vote for "+l.Lord+dissent(l))
 		}
 	}
 	if c := s.Cluster; c.Size > 0 && len(c.Voters) != c.Size {
@@ -196,8 +196,8 @@ func printWarnings(w io.Writer, s control.Status) error {
 		warnings = append(warnings, text)
 	}
 	for _, m := range s.Cluster.Members {
-		if m.ClockSkewMS > maxSkew || m.ClockSkewMS < -maxSkew {
-			warnings = append(warnings, fmt.Sprintf("the clock of %s differs by %+d ms", m.Name, m.ClockSkewMS))
+		if s := m.ClockSkewMS; s != nil && (*s > maxSkew || *s < -maxSkew) {
+			warnings = append(warnings, fmt.Sprintf("the clock of %s differs by %+d ms", m.Name, *s))
 		}
 	}
 	slices.Sort(warnings)
@@ -217,13 +217,20 @@ func dissent(l control.Legion) string {
 	var texts []string
 	for _, v := range l.Voters {
 		if v.Why != "" {
-			texts = append(texts, v.Name+" "+v.Why)
+			texts = append(texts, fmt.Sprintf("%s (%s)", v.Name, v.Why))
 		}
 	}
 	if len(texts) == 0 {
 		return ""
 	}
-	return ": " + strings.Join(texts, "; ")
+	return ": " + strings.Join(texts, ", ")
+}
+
+func describeSkew(m control.Member) string {
+	if m.ClockSkewMS == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%+dms", *m.ClockSkewMS)
 }
 
 func describeChange(c *control.Change, now time.Time) string {

@@ -69,13 +69,15 @@ func TestTable(t *testing.T) {
 func TestPrintStatus(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	behind := int64(-700)
 	s := control.Status{
 		Node: "node1", Version: "1.2.3",
 		Cluster: control.Cluster{
 			ID: "c1", Epoch: 1, Voters: control.List[string]{"node1", "node2", "node3"}, Size: 3, Quorum: 2, BeatMS: 300, LeaseMS: 2000, Lord: "node2",
 			Members: control.List[control.Member]{
-				{Name: "node1", Addr: "10.0.0.1:4242", State: "alive", Version: "1.2.3"},
-				{Name: "node2", Addr: "10.0.0.2:4242", State: "dead", Version: "1.2.3", ClockSkewMS: -700},
+				{Name: "node1", Addr: "10.0.0.1:4242", State: "alive", Version: "1.2.3", ClockSkewMS: new(int64)},
+				{Name: "node2", Addr: "10.0.0.2:4242", State: "dead", Version: "1.2.3"},
+				{Name: "node3", Addr: "10.0.0.3:4242", State: "alive", Version: "1.2.3", ClockSkewMS: &behind},
 			},
 		},
 		Legions: control.List[control.Legion]{
@@ -114,13 +116,14 @@ foobar  node0  candidate  100    0          no   -          drained
 
 NODE   ADDRESS        STATE  VERSION  CLOCK
 node1  10.0.0.1:4242  alive  1.2.3    +0ms
-node2  10.0.0.2:4242  dead   1.2.3    -700ms
+node2  10.0.0.2:4242  dead   1.2.3    -
+node3  10.0.0.3:4242  alive  1.2.3    -700ms
 
-warning: foobar: not all voters name the same lord: node2 away
+warning: foobar: not all voters vote for node1: node2 (away)
 warning: risky has no lord
 warning: risky is unsafe: with a quorum of 1 of 3, two nodes may be lord at once
 warning: risky: 3 slots ran on more than one side of a split (LEGION_EVENT=double in the log)
-warning: the clock of node2 differs by -700 ms
+warning: the clock of node3 differs by -700 ms
 `
 	if b.String() != want {
 		t.Errorf("status:\n%s\nwant:\n%s", &b, want)

@@ -91,7 +91,7 @@ type Member struct {
 	State       string `json:"state"` // alive, dead
 	Incarnation string `json:"incarnation"`
 	Version     string `json:"version"`
-	ClockSkewMS int64  `json:"clock_skew_ms"` // its wall clock minus ours
+	ClockSkewMS *int64 `json:"clock_skew_ms"` // its wall clock minus ours; null: not known, as of one that is dead
 }
 
 // Legion is one legion as this node sees it.

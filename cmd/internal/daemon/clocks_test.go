@@ -91,7 +91,7 @@ command = ["true"]
 	lab.Eventually(t, 40*time.Second, "the skew to be seen", func() bool {
 		members, err := nodes[0].Members(ctx)
 		for _, m := range members {
-			if m.Name == "n2" && m.ClockSkewMS > 2000 && m.ClockSkewMS < 4000 {
+			if s := m.ClockSkewMS; m.Name == "n2" && s != nil && *s > 2000 && *s < 4000 {
 				return err == nil
 			}
 		}

@@ -129,7 +129,7 @@ func (d *Daemon) measure() metrics.State {
 	for _, n := range d.sightings() {
 		if n.up {
 			out.Members["alive"]++
-			out.Skews[n.Name] = n.skew
+			out.Skews[n.Name] = n.skew // 0 until it is measured
 		} else {
 			out.Members["dead"]++
 		}

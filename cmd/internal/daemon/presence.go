@@ -29,10 +29,11 @@ type presence struct {
 
 type sighting struct {
 	gossip.Member
-	up     bool
-	since  time.Duration // on CLOCK_BOOTTIME
-	skew   time.Duration // its clock minus ours
-	looked time.Duration // when that was looked at, on CLOCK_BOOTTIME; 0: never
+	up       bool
+	since    time.Duration // on CLOCK_BOOTTIME
+	skew     time.Duration // its clock minus ours, if that was measured
+	measured bool
+	looked   time.Duration // when that was looked at, on CLOCK_BOOTTIME; 0: never
 }
 
 func newPresence(now time.Duration) *presence {
@@ -52,7 +53,7 @@ func (p *presence) note(ev gossip.Event, now time.Duration) {
 	}
 	up := ev.Kind != gossip.Down
 	if s.up != up || s.Incarnation != ev.Incarnation {
-		s.since, s.looked = now, 0
+		s.since, s.looked, s.skew, s.measured = now, 0, 0, false
 	}
 	s.Member, s.up = ev.Member, up
 }
@@ -103,7 +104,7 @@ func (p *presence) measured(name string, skew time.Duration) (turned bool) {
 		return false
 	}
 	was := s.skew.Abs() > maxSkew
-	s.skew = skew
+	s.skew, s.measured = skew, true
 	return was != (skew.Abs() > maxSkew)
 }
 

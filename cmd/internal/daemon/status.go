@@ -52,16 +52,17 @@ func (b backend) members(s legion.Status) []control.Member {
 	for _, n := range s.Nodes {
 		version[n.Name] = n.Software
 	}
-	ms := []control.Member{{Name: d.name, Addr: d.Addr(), State: "alive", Incarnation: d.incarnation, Version: d.opts.Version}}
+	ms := []control.Member{{Name: d.name, Addr: d.Addr(), State: "alive", Incarnation: d.incarnation, Version: d.opts.Version, ClockSkewMS: new(int64)}}
 	for _, n := range d.sightings() {
-		state := "dead"
+		m := control.Member{Name: n.Name, Addr: n.Addr, State: "dead", Incarnation: n.Incarnation, Version: version[n.Name]}
 		if n.up {
-			state = "alive"
+			m.State = "alive"
+			if n.measured {
+				skew := n.skew.Milliseconds()
+				m.ClockSkewMS = &skew
+			}
 		}
-		ms = append(ms, control.Member{
-			Name: n.Name, Addr: n.Addr, State: state, Incarnation: n.Incarnation,
-			Version: version[n.Name], ClockSkewMS: n.skew.Milliseconds(),
-		})
+		ms = append(ms, m)
 	}
 	slices.SortFunc(ms, func(a, b control.Member) int { return strings.Compare(a.Name, b.Name) })
 	return ms
