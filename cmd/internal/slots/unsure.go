@@ -6,6 +6,7 @@ import (
 
 	"github.com/legion-cron/legion-cron/jobs"
 	"github.com/legion-cron/legion-cron/legion"
+	"github.com/legion-cron/legion-cron/scheduler"
 )
 
 // A write that no quorum took may be on one disk. A lord that is told of its
@@ -21,10 +22,13 @@ import (
 // whoever has a mark also has what was decided before it, or a quorum has.
 
 const (
-	// unsureBack is how far back before a mark its write reaches. A lord writes
-	// one batch at a time, so it is what fell due during one write; what is
-	// older in it are rows, and a row is found by its end.
+	// unsureBack is how far back before a mark its write reaches, beside what was
+	// still in time. A lord writes one batch at a time, so it is what fell due
+	// during one write.
 	unsureBack = 5 * time.Minute
+	// reachBack is how far before that a slot is looked for: a year has one at least
+	// of nearly every schedule.
+	reachBack = 366 * 24 * time.Hour
 	// MaxWithin is how many settled records of one job are written once more, and
 	// so how many a voter that is asked tells of.
 	MaxWithin = 50
@@ -92,7 +96,7 @@ func (c *Core) unsure(r *reign) (marks []jobs.Mark, rows []jobs.Record) {
 		}
 		from, all := m.At, true
 		for _, t := range r.tables {
-			at := m.At.Add(-unsureBack)
+			at := c.reach(m)
 			if old := t.marks[m.Key()]; old.Timing == m.Timing && old.At.After(at) {
 				at = old.At
 			}
@@ -112,6 +116,23 @@ func (c *Core) unsure(r *reign) (marks []jobs.Mark, rows []jobs.Record) {
 	slices.SortFunc(marks, func(a, b jobs.Mark) int { return a.Key().Compare(b.Key()) })
 	slices.SortFunc(rows, func(a, b jobs.Record) int { return a.Key().Compare(b.Key()) })
 	return marks, rows
+}
+
+// reach returns a moment after which all slots are that one write with a mark was
+// about, but for rows, which are found by their end: those in time are decided one
+// by one or in a row, and what is older in one that ends with the slot before them.
+func (c *Core) reach(m jobs.Mark) time.Time {
+	at := m.At.Add(-unsureBack)
+	e := c.jobs[Key(m.Legion, m.Job)]
+	if e == nil || e.Timing() != m.Timing {
+		return at
+	}
+	at = at.Add(-max(e.longest(), punctual))
+	long := at.Add(-reachBack)
+	if next := e.Schedule.Next(long); next.IsZero() || next.After(at) {
+		return at
+	}
+	return scheduler.Last(e.Schedule, long, at).Add(-time.Millisecond) // slots have no finer time
 }
 
 // confirm adds to what this reign writes first what was found with the marks

@@ -133,3 +133,44 @@ func TestRerunOfWhatIsBeingWritten(t *testing.T) {
 		t.Errorf("run again: %+v", r)
 	}
 }
+
+// TestRowsOfOneVoter: after a long time without a lord one write decides about what
+// is too late in one row, and what is in time in another; both are asked for.
+func TestRowsOfOneVoter(t *testing.T) {
+	t.Parallel()
+	job := minutely
+	job.CatchUp = time.Hour
+	d := newDesk(t, job)
+	minute := func(n int) time.Time { return noon.Truncate(time.Minute).Add(time.Duration(n) * time.Minute) }
+	mark := func(n int, term uint64) jobs.Mark {
+		return jobs.Mark{Legion: "g", Job: job.Name, Timing: job.Timing(), At: minute(n), Term: term}
+	}
+	d.keep(jobs.Batch{Marks: []jobs.Mark{mark(-100, 5)}})
+	state, err := jobs.Batch{Marks: []jobs.Mark{mark(-1, 6)}}.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	states := []legion.VoterState{{Voter: d.node, Same: true}, {Voter: "n2", State: state}, {Voter: "n3", Same: true}}
+	late := jobs.Record{Slot: jobs.Slot{Legion: "g", Job: job.Name, At: minute(-99)}, State: jobs.Missed, Reason: "no lord", Term: 6, To: minute(-62), Count: 38}
+	in := jobs.Record{Slot: jobs.Slot{Legion: "g", Job: job.Name, At: minute(-61)}, State: jobs.Missed, Reason: "superseded", Term: 6, To: minute(-2), Count: 60}
+	asked := false
+	for _, a := range d.core.Step(d.now, Reign{legion.Reign{Legion: "g", Term: 8, States: states}}) {
+		if a, ok := a.(AskVoters); ok {
+			asked = true
+			q := a.Questions["n2"]
+			if len(q) != 1 || !q[0].At.Before(late.To) || !q[0].At.After(late.At) {
+				t.Fatalf("asks %v, which finds no row that ends at %v", q, late.To)
+			}
+			d.step(Recalled{ID: a.ID, Records: []jobs.Record{late, in}})
+		}
+	}
+	if !asked {
+		t.Fatal("asks nobody")
+	}
+	d.step(Ready{Legion: "g", Term: 8})
+	for _, want := range []jobs.Record{late, in} {
+		if got, ok := d.records[want.Key()]; !ok || got.Term != 8 || got.State != want.State {
+			t.Errorf("%v: stands as %v", want, got)
+		}
+	}
+}
