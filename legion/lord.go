@@ -287,7 +287,7 @@ func (c *Core) onBeatAck(h Header, b BeatAck) {
 		}
 	}
 	for _, l := range c.lords() {
-		if l.version <= s.version && l.renewed() && (len(refused) == 0 || !refused[l.legion]) {
+		if l.version <= s.version && l.renewed() && !refused[l.legion] {
 			l.grants.credit(h.From, s.at)
 		}
 	}

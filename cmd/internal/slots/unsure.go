@@ -94,20 +94,21 @@ func (c *Core) unsure(r *reign) (marks []jobs.Mark, rows []jobs.Record) {
 		if _, pause := jobs.PauseOf(m); pause || m.Timing == execTiming {
 			continue // they are all that there is, or the claim is told of
 		}
-		from, all := m.At, true
+		from, all := m.At, true // since the mark of the voter that is furthest behind
 		for _, t := range r.tables {
-			at := c.reach(m)
-			if old := t.marks[m.Key()]; old.Timing == m.Timing && old.At.After(at) {
-				at = old.At
+			old := t.marks[m.Key()]
+			all = all && old == m
+			if old.Timing != m.Timing {
+				old.At = time.Time{}
 			}
-			all = all && t.marks[m.Key()] == m
-			if at.Before(from) {
-				from = at
+			if old.At.Before(from) {
+				from = old.At
 			}
 		}
 		if all {
 			continue
 		}
+		from = c.reach(m, from)
 		marks = append(marks, m)
 		rows = append(rows, jobs.Record{
 			Slot: jobs.Slot{Legion: m.Legion, Job: m.Job, At: from}, State: jobs.Missed, Term: m.Term, To: m.At, Count: 2,
@@ -118,21 +119,29 @@ func (c *Core) unsure(r *reign) (marks []jobs.Mark, rows []jobs.Record) {
 	return marks, rows
 }
 
-// reach returns a moment after which all slots are that one write with a mark was
-// about, but for rows, which are found by their end: those in time are decided one
-// by one or in a row, and what is older in one that ends with the slot before them.
-func (c *Core) reach(m jobs.Mark) time.Time {
+// reach returns a moment, from or a later one, after which all slots are that one
+// write with a mark was about, but for rows, which are found by their end: those in
+// time are decided one by one or in a row, and what is older in one that ends with
+// the slot before them.
+func (c *Core) reach(m jobs.Mark, from time.Time) time.Time {
 	at := m.At.Add(-unsureBack)
 	e := c.jobs[Key(m.Legion, m.Job)]
-	if e == nil || e.Timing() != m.Timing {
-		return at
+	if e != nil && e.Timing() != m.Timing {
+		e = nil
 	}
-	at = at.Add(-max(e.longest(), punctual))
-	long := at.Add(-reachBack)
-	if next := e.Schedule.Next(long); next.IsZero() || next.After(at) {
-		return at
+	if e != nil {
+		at = at.Add(-max(e.longest(), punctual))
 	}
-	return scheduler.Last(e.Schedule, long, at).Add(-time.Millisecond) // slots have no finer time
+	if e != nil && !from.After(at) { // else the slot before is not asked for
+		long := at.Add(-reachBack)
+		if next := e.Schedule.Next(long); !next.IsZero() && !next.After(at) {
+			at = scheduler.Last(e.Schedule, long, at).Add(-time.Millisecond) // slots have no finer time
+		}
+	}
+	if from.After(at) {
+		return from
+	}
+	return at
 }
 
 // confirm adds to what this reign writes first what was found with the marks
